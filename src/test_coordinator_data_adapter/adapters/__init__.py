@@ -1,0 +1,1 @@
+"""The backends: one room each, none knows another."""

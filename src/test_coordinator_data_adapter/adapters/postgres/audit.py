@@ -1,0 +1,106 @@
+"""The audit trail in PostgreSQL, where triggers write it."""
+
+# ruff: noqa: S608 - made of our own names; every value travels as a parameter
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from asyncpg import Record
+
+from test_coordinator_data_adapter.adapters.postgres.database import Database, Statement
+from test_coordinator_data_adapter.adapters.postgres.roles import quoted
+from test_coordinator_data_adapter.adapters.postgres.statements import Where
+from test_coordinator_data_adapter.interfaces.arguments import (
+    batch_size_of,
+    identifier,
+    member,
+    page_limit,
+)
+from test_coordinator_data_adapter.interfaces.audit import AuditRepository, record_behind
+from test_coordinator_data_adapter.interfaces.queries import AuditQuery, Page
+from test_coordinator_data_adapter.models.audit import AuditKind, AuditRecord
+
+__all__ = ["PostgresAuditRepository"]
+
+_BATCH: Final = 100
+_COLUMNS: Final = ", ".join(AuditRecord.model_fields).replace(
+    "entity_ids", "coalesce(entity_ids, '{}') AS entity_ids"
+)
+
+
+class PostgresAuditRepository(AuditRepository):
+    """The audit trail in PostgreSQL."""
+
+    def __init__(self, database: Database, *, batch_size: int = _BATCH) -> None:
+        """Read it in the schema of ``database``; streams travel by ``batch_size``."""
+        self._database = database
+        self._batch_size = batch_size_of(batch_size)
+        schema = quoted(database.schema)
+        self._trail = f"{schema}.audit_records"
+        results = f"{schema}.test_results"
+        self._history = _reading(
+            "WITH own AS ("
+            f"SELECT * FROM {self._trail} WHERE kind = $1 AND entity_id = $2 UNION ALL"
+            f" SELECT * FROM {self._trail} WHERE kind = $1 AND entity_ids @> ARRAY[$2::text]"
+            "), bulk AS ("
+            f"SELECT * FROM {self._trail} WHERE operation = 'bulk_create' AND kind = $1"
+            " AND transaction_id IN ("
+            "SELECT created_in[coalesce(array_position(entity_ids, $2), 1)] FROM own"
+            f" UNION ALL SELECT created_in FROM {results}"
+            " WHERE $1 = 'test_result' AND result_id = $2)"
+            f") SELECT {_COLUMNS} FROM (TABLE own UNION ALL TABLE bulk) AS found ORDER BY record_id"
+        )
+        self._of_run = _reading(
+            f"SELECT {_COLUMNS} FROM {self._trail} WHERE run_id = $1 UNION ALL"
+            f" SELECT {_COLUMNS} FROM {self._trail} WHERE operation = 'bulk_create'"
+            f" AND transaction_id IN (SELECT created_in FROM {results} WHERE run_id = $1)"
+            " ORDER BY record_id"
+        )
+
+    async def history(self, kind: AuditKind, entity_id: str) -> list[AuditRecord]:
+        asked = member(kind, AuditKind, "kind"), identifier(entity_id, "entity_id")
+        return _records(await self._database.fetch(self._history, *asked))
+
+    async def find(
+        self, query: AuditQuery, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[AuditRecord]:
+        wanted = page_limit(limit)
+        records = await self._behind(query, record_behind(cursor), wanted + 1)
+        if len(records) <= wanted:
+            return Page(records)
+        return Page(records[:wanted], str(records[wanted - 1].record_id))
+
+    async def stream(
+        self, query: AuditQuery, *, batch_size: int | None = None
+    ) -> AsyncIterator[AuditRecord]:
+        wanted = self._batch_size if batch_size is None else batch_size_of(batch_size)
+        after = record_behind(None)
+        while True:
+            records = await self._behind(query, after, wanted)
+            for record in records:
+                yield record
+            if len(records) < wanted:
+                return
+            after = records[-1].record_id
+
+    async def list_of_run(self, run_id: str) -> list[AuditRecord]:
+        return _records(await self._database.fetch(self._of_run, identifier(run_id, "run_id")))
+
+    async def _behind(self, query: AuditQuery, after: int, limit: int) -> list[AuditRecord]:
+        where = Where(query.conditions())
+        where.add("record_id > {}", after)
+        where.cut(limit)
+        statement = _reading(
+            f"SELECT {_COLUMNS} FROM {self._trail}{where.clause} ORDER BY record_id{where.tail}"
+        )
+        return _records(await self._database.fetch(statement, *where.parameters))
+
+
+def _reading(sql: str) -> Statement:
+    return Statement(sql, "audit_record", writes=False)
+
+
+def _records(rows: list[Record]) -> list[AuditRecord]:
+    return [AuditRecord.model_validate(dict(row.items())) for row in rows]

@@ -1,0 +1,182 @@
+"""PostgreSQL as a factory supervises it: the database, and what is handed out over it."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from test_coordinator_data_adapter.adapters.postgres.audit import PostgresAuditRepository
+from test_coordinator_data_adapter.adapters.postgres.chaos_events import (
+    PostgresChaosEventsRepository,
+)
+from test_coordinator_data_adapter.adapters.postgres.database import Database
+from test_coordinator_data_adapter.adapters.postgres.migration import schema_state
+from test_coordinator_data_adapter.adapters.postgres.retention import (
+    PostgresRetentionRepository,
+)
+from test_coordinator_data_adapter.adapters.postgres.scenarios import PostgresScenariosRepository
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.adapters.postgres.test_results import (
+    PostgresTestResultsRepository,
+)
+from test_coordinator_data_adapter.adapters.postgres.test_runs import PostgresTestRunsRepository
+from test_coordinator_data_adapter.errors import UnavailableError
+from test_coordinator_data_adapter.models.values import JsonValue
+from test_coordinator_data_adapter.resilience.observation import HooksAt, no_hooks
+
+__all__ = ["PostgresBackend", "SessionMaker"]
+
+SessionMaker: TypeAlias = async_sessionmaker[AsyncSession]
+"""Makes SQLAlchemy sessions."""
+
+_CLOSED: Final = "postgres is not open: initialise the factory first"
+
+
+class _Open:
+    """One database and the repositories over it."""
+
+    def __init__(self, database: Database, batch_size: int) -> None:
+        self.database = database
+        self.scenarios = PostgresScenariosRepository(database, batch_size=batch_size)
+        self.test_runs = PostgresTestRunsRepository(database, batch_size=batch_size)
+        self.chaos_events = PostgresChaosEventsRepository(database, batch_size=batch_size)
+        self.test_results = PostgresTestResultsRepository(database, batch_size=batch_size)
+        self.retention = PostgresRetentionRepository(database)
+        self.audit = PostgresAuditRepository(database, batch_size=batch_size)
+
+    async def aclose(self) -> None:
+        for repository in (self.scenarios, self.test_runs, self.chaos_events, self.test_results):
+            await repository.aclose()
+        await self.database.aclose()
+
+
+class PostgresBackend:
+    """One schema of one PostgreSQL database."""
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        *,
+        batch_size: int = 100,
+        hooks_at: HooksAt = no_hooks,
+    ) -> None:
+        """Know where it is; nothing is opened yet.
+
+        Args:
+            settings: where, and how to treat it.
+            batch_size: rows that travel at once in streams.
+            hooks_at: hands out what is to be called, once it is known where PostgreSQL is.
+        """
+        self._settings = settings
+        self._batch_size = batch_size
+        self._hooks_at = hooks_at
+        self._opened: _Open | None = None
+
+    @property
+    def name(self) -> str:
+        """What health and events call it."""
+        return "postgres"
+
+    @property
+    def scenarios(self) -> PostgresScenariosRepository:
+        """Where scenarios are kept."""
+        return self._open.scenarios
+
+    @property
+    def test_runs(self) -> PostgresTestRunsRepository:
+        """Where test runs are kept."""
+        return self._open.test_runs
+
+    @property
+    def chaos_events(self) -> PostgresChaosEventsRepository:
+        """Where chaos events are kept."""
+        return self._open.chaos_events
+
+    @property
+    def test_results(self) -> PostgresTestResultsRepository:
+        """Where test results are kept."""
+        return self._open.test_results
+
+    @property
+    def retention(self) -> PostgresRetentionRepository:
+        """What deletes what was kept long enough."""
+        return self._open.retention
+
+    @property
+    def audit(self) -> PostgresAuditRepository:
+        """Where every mutation is recorded."""
+        return self._open.audit
+
+    @property
+    def session_maker(self) -> SessionMaker:
+        """SQLAlchemy sessions on the same engine, in the same schema."""
+        return self._open.database.session_maker()
+
+    async def open(self) -> None:
+        """Connect and see that the schema is the one this library works with.
+
+        Raises:
+            AdapterError: PostgreSQL cannot be used.
+        """
+        database = Database(self._settings, hooks_at=self._hooks_at)
+        try:
+            facts = await database.open()
+            (await schema_state(database)).require_current()
+            if facts.in_recovery or facts.read_only:
+                raise UnavailableError(
+                    "postgres accepts no writes: it is a standby or set to read-only"
+                )
+        except BaseException:
+            await database.aclose()
+            raise
+        self._opened = _Open(database, self._batch_size)
+        if database.hooks.on_pool is not None:
+            database.hooks.on_pool(database.pool_use)
+
+    def known(self) -> dict[str, JsonValue]:
+        """What is known of PostgreSQL without asking it."""
+        database = self._open.database
+        pool = database.pool_status()
+        return {
+            "tls_asked": database.protection,
+            "schema": database.schema,
+            "pool": {
+                "size": pool.size,
+                "limit": pool.limit,
+                "open": pool.open,
+                "in_use": pool.in_use,
+                "waiting": pool.waiting,
+            },
+        }
+
+    async def facts(self) -> dict[str, JsonValue]:
+        """What PostgreSQL tells of itself, and the revision of the schema.
+
+        Raises:
+            AdapterError: PostgreSQL does not answer as it should.
+        """
+        database = self._open.database
+        facts = await database.ping()
+        state = await schema_state(database)
+        state.require_current()
+        return {
+            "server_version": facts.version,
+            "read_only": facts.in_recovery or facts.read_only,
+            "tls": facts.tls,
+            "schema_revision": {"found": state.found, "wanted": state.wanted},
+        }
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            if opened.database.hooks.on_pool is not None:
+                opened.database.hooks.on_pool(None)
+            await opened.aclose()
+
+    @property
+    def _open(self) -> _Open:
+        if self._opened is None:
+            raise UnavailableError(_CLOSED)
+        return self._opened

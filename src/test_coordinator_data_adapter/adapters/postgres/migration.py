@@ -1,0 +1,267 @@
+"""Bringing a schema to a revision, and telling which one it has."""
+
+from __future__ import annotations
+
+import io
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from test_coordinator_data_adapter.adapters.postgres.database import Statement
+from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
+from test_coordinator_data_adapter.adapters.postgres.roles import APPLICATION_ROLE, quoted
+from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
+from test_coordinator_data_adapter.adapters.postgres.translation import (
+    DRIVER_ERRORS,
+    Phase,
+    translate,
+)
+from test_coordinator_data_adapter.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from alembic.config import Config
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from test_coordinator_data_adapter.adapters.postgres.database import Database
+
+__all__ = [
+    "REVISIONS",
+    "VERSION_TABLE",
+    "SchemaState",
+    "migrate",
+    "migration_sql",
+    "schema_state",
+    "schema_state_at",
+]
+
+VERSION_TABLE: Final = "alembic_version"
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
+"""Oldest first; the last one is what this library works with. Known without asking Alembic."""
+
+_UNDEFINED: Final = frozenset({"42P01", "3F000"})
+_ANY_TLS: Final = TlsSettings()
+_CONNECT_TIMEOUT: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """Which revision a schema has, and which one this library works with.
+
+    Attributes:
+        schema: the name of the schema.
+        found: its revision; None when there is no schema, or none of ours.
+        wanted: the revision this library works with.
+    """
+
+    schema: str
+    found: str | None
+    wanted: str = REVISIONS[-1]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the library can work with it."""
+        return self.found == self.wanted
+
+    def require_current(self) -> None:
+        """Refuse to work with another schema.
+
+        Raises:
+            ConfigurationError: it is missing, older or newer; the message names the command.
+        """
+        if self.is_current:
+            return
+        if self.found is None:
+            problem = "is missing: run `test-coordinator-adapter migrate` as its owner"
+        elif self.found in REVISIONS:
+            problem = (
+                f"is at revision {self.found}, older than {self.wanted}:"
+                " run `test-coordinator-adapter migrate` as its owner"
+            )
+        else:
+            problem = (
+                f"is at revision {self.found}, newer than {self.wanted}:"
+                " install the version of this library that it was migrated with"
+            )
+        raise ConfigurationError(f"the schema {self.schema!r} {problem}")
+
+
+async def schema_state(database: Database) -> SchemaState:
+    """The state of the schema a database object works in.
+
+    Raises:
+        ConfigurationError: the role may not read it.
+        AdapterError: as every read of the waist.
+    """
+    statement = Statement(_revision_query(database.schema), None, writes=False)
+    try:
+        row = await database.fetch_one(statement)
+    except ConfigurationError as refused:
+        if refused.sqlstate not in _UNDEFINED:
+            raise
+        row = None
+    return SchemaState(database.schema, None if row is None else row[0])
+
+
+async def schema_state_at(url: str, schema: str, *, tls: TlsSettings = _ANY_TLS) -> SchemaState:
+    """The state of a schema, over a connection of its own.
+
+    Args:
+        url: of a role that may read the schema.
+        schema: its name.
+        tls: how the way there is protected.
+
+    Raises:
+        ConfigurationError: the URL, the credentials or the privileges are wrong.
+        UnavailableError: the server does not answer.
+    """
+    async with _connection(url, tls) as connection:
+        return SchemaState(schema, await connection.run_sync(_revision, schema))
+
+
+async def migrate(
+    url: str,
+    schema: str,
+    *,
+    revision: str = "head",
+    role: str = APPLICATION_ROLE,
+    tls: TlsSettings = _ANY_TLS,
+    patience: float = 60.0,
+) -> SchemaState:
+    """Bring a schema to a revision, in one transaction: it gets there or stays as it was.
+
+    Any number of processes may do so at once: one after the other does what is left to do.
+
+    Args:
+        url: of the role that owns the schema, or may create it.
+        schema: its name; it is created when it is missing.
+        revision: where to go, up or down: one of `REVISIONS`, "head" or "base".
+        role: who is granted the use of the tables, if there is such a role.
+        tls: how the way there is protected.
+        patience: how many seconds to wait for others, those who migrate and those who hold
+            locks.
+
+    Returns:
+        The state it had before.
+
+    Raises:
+        ConfigurationError: the URL, the credentials or the privileges are wrong, or the schema
+            is newer than this library knows.
+        OverloadedError: others did not finish in time; nothing was changed.
+        UnavailableError: the server does not answer.
+    """
+    async with _connection(url, tls) as connection:
+        await connection.execute(
+            text("SELECT set_config('lock_timeout', :patience, true)"),
+            {"patience": f"{round(patience * 1000)}ms"},
+        )
+        await connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+            {"name": f"test-coordinator-data-adapter/{schema}"},
+        )
+        before = SchemaState(schema, await connection.run_sync(_revision, schema))
+        if before.found is not None and before.found not in REVISIONS:
+            before.require_current()
+        await connection.run_sync(_move, schema, role, before, revision)
+    return before
+
+
+def migration_sql(schema: str, *, revision: str = "head", role: str = APPLICATION_ROLE) -> str:
+    """What `migrate` would run on an empty database, as a script for ``psql``.
+
+    Raises:
+        ConfigurationError: there is no such revision.
+    """
+    from alembic import command
+
+    _rank(revision)
+    script = io.StringIO()
+    config = _alembic(schema, role, output=script)
+    command.upgrade(config, revision, sql=True)
+    return script.getvalue()
+
+
+@asynccontextmanager
+async def _connection(url: str, tls: TlsSettings) -> AsyncGenerator[AsyncConnection]:
+    endpoint = Endpoint.of(url, tls)
+    engine = create_async_engine(
+        endpoint.url,
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={
+            **endpoint.options,
+            "async_creator_fn": endpoint.connect,
+            "timeout": _CONNECT_TIMEOUT,
+            "server_settings": {"application_name": "test-coordinator-adapter migrate"},
+        },
+    )
+    phase = Phase.CONNECTING
+    try:
+        async with engine.begin() as connection:
+            phase = Phase.SENT
+            yield connection
+    except DRIVER_ERRORS as failure:
+        raise translate(failure, phase=phase, writes=True) from None
+
+
+def _revision_query(schema: str) -> str:
+    return f"SELECT max(version_num) FROM {quoted(schema)}.{VERSION_TABLE}"  # noqa: S608 - a quoted name
+
+
+def _revision(connection: Connection, schema: str) -> str | None:
+    table = f"{quoted(schema)}.{VERSION_TABLE}"
+    exists = connection.scalar(text("SELECT to_regclass(:table) IS NOT NULL"), {"table": table})
+    return connection.scalar(text(_revision_query(schema))) if exists else None
+
+
+def _move(
+    connection: Connection, schema: str, role: str, before: SchemaState, revision: str
+) -> None:
+    from alembic import command
+
+    exists = connection.scalar(
+        text("SELECT to_regnamespace(:name) IS NOT NULL"), {"name": quoted(schema)}
+    )
+    config = _alembic(schema, role, connection=connection, schema_exists=exists)
+    if _rank(revision) >= _rank(before.found or "base"):
+        command.upgrade(config, revision)
+    else:
+        command.downgrade(config, revision)
+
+
+def _rank(revision: str) -> int:
+    if revision == "base":
+        return -1
+    if revision == "head":
+        return len(REVISIONS) - 1
+    if revision not in REVISIONS:
+        raise ConfigurationError(
+            f"there is no revision {revision!r}: name one of {', '.join(REVISIONS)}, head or base"
+        )
+    return REVISIONS.index(revision)
+
+
+def _alembic(
+    schema: str,
+    role: str,
+    *,
+    output: io.StringIO | None = None,
+    connection: Connection | None = None,
+    schema_exists: bool = False,
+) -> Config:
+    from alembic.config import Config
+
+    steps = Path(__file__).parent / "migrations"
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(steps).replace("%", "%%"))
+    config.attributes.update(
+        connection=connection, schema=schema, role=role, schema_exists=schema_exists
+    )
+    return config

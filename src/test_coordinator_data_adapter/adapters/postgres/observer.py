@@ -1,0 +1,76 @@
+"""Tells of the trips that somebody wants to know of."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from math import inf
+from typing import Final
+
+import asyncpg
+
+from test_coordinator_data_adapter.adapters.postgres.statement import Statement
+from test_coordinator_data_adapter.errors import AdapterError
+from test_coordinator_data_adapter.resilience.observation import Hooks, Trip
+
+__all__ = ["Observer", "rows_touched"]
+
+# The server's own deadlines: of the statement, and of waiting for a lock.
+_ENDED_BY_A_DEADLINE: Final = frozenset({"57014", "55P03"})
+
+
+class Observer:
+    """Calls the hook where there is one.
+
+    Attributes:
+        threshold: from how many seconds on a trip is to be told; infinite for never. Comparing
+            with it is all that a trip nobody wants to know of costs.
+    """
+
+    __slots__ = ("_on_trip", "threshold")
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._on_trip = hooks.on_trip
+        self.threshold = inf if hooks.on_trip is None else hooks.trips_from
+
+    def tell(
+        self,
+        statement: Statement,
+        *,
+        waited: float,
+        took: float,
+        answer: object = None,
+        error: AdapterError | None = None,
+        abandoned: bool = False,
+        again: bool = False,
+        expired: bool = False,
+    ) -> None:
+        """Tell of a trip that is over; times in seconds."""
+        if self._on_trip is not None:
+            self._on_trip(
+                Trip(
+                    command=statement.sql,
+                    entity=statement.entity,
+                    waited=waited,
+                    took=took,
+                    rows=_rows(answer),
+                    error=error,
+                    abandoned=abandoned,
+                    retries=int(again),
+                    timed_out=expired
+                    or (error is not None and error.sqlstate in _ENDED_BY_A_DEADLINE),
+                )
+            )
+
+
+def rows_touched(status: str) -> int:
+    """How many rows a statement touched, from what the server says when it is over."""
+    count = status.rpartition(" ")[2]
+    return int(count) if count.isdecimal() else 0
+
+
+def _rows(answer: object) -> int:
+    if isinstance(answer, str):
+        return rows_touched(answer)
+    if isinstance(answer, asyncpg.Record):
+        return 1
+    return len(answer) if isinstance(answer, Sized) else 0

@@ -1,0 +1,217 @@
+"""Retention in PostgreSQL."""
+
+# ruff: noqa: S608 - made of our own tables' names; every value travels as a parameter
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from test_coordinator_data_adapter.adapters.postgres.audit_setting import AUDIT_SETTING
+from test_coordinator_data_adapter.adapters.postgres.database import Database, Statement
+from test_coordinator_data_adapter.adapters.postgres.roles import quoted
+from test_coordinator_data_adapter.interfaces.retention import (
+    KINDS,
+    Kept,
+    Kind,
+    KindReport,
+    OnProgress,
+    RetentionPolicy,
+    RetentionReport,
+    RetentionRepository,
+)
+
+__all__ = ["PostgresRetentionRepository"]
+
+_AT_ONCE: Final = 5000
+_RUNS_AT_ONCE: Final = 100
+_CHILDREN: Final[tuple[tuple[Kind, str], ...]] = (
+    ("chaos_events", "event_id"),
+    ("test_results", "result_id"),
+)
+_RETIRED: Final = "status IN ('archived', 'deprecated')"
+
+
+class PostgresRetentionRepository(RetentionRepository):
+    """Retention in PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        """Work in the schema of ``database``."""
+        self._database = database
+        self._schema = quoted(database.schema)
+        # $1 is when runs are old, $2 how many of each scenario stay.
+        self._placed = (
+            "WITH placed AS (SELECT run_id, coalesce(created_at < $1, false) AS old,"
+            " status IN ('pending', 'running') AS unfinished,"
+            " row_number() OVER (PARTITION BY scenario_id"
+            " ORDER BY created_at DESC, run_id DESC) <= $2 AS recent"
+            f" FROM {self._schema}.test_runs)"
+        )
+
+    async def survey(self, policy: RetentionPolicy) -> RetentionReport:
+        return RetentionReport(dry_run=True, kinds=await self._survey(policy))
+
+    async def sweep(
+        self, policy: RetentionPolicy, *, on_progress: OnProgress | None = None
+    ) -> RetentionReport:
+        found = await self._survey(policy)
+        gone: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+
+        def count(kind: Kind, number: int) -> None:
+            gone[kind] += number
+            if on_progress is not None and number:
+                on_progress(kind, gone[kind], max(gone[kind], found[kind].pruned))
+
+        await self._sweep_with_runs(policy, count)
+        await self._sweep_by_age(policy, count)
+        await self._sweep_scenarios(policy, count)
+        return RetentionReport(
+            dry_run=False,
+            kinds={
+                kind: KindReport(
+                    gone[kind] + sum(found[kind].kept.values()), gone[kind], found[kind].kept
+                )
+                for kind in KINDS
+            },
+        )
+
+    async def _survey(self, policy: RetentionPolicy) -> dict[Kind, KindReport]:
+        reports: dict[Kind, KindReport] = {}
+        for kind, _ in _CHILDREN:
+            before = getattr(policy, kind)
+            row = await self._one(
+                f"{self._placed}, sorted AS ("
+                "SELECT coalesce(child.created_at < $3, false) AS aged,"
+                " coalesce(old AND NOT unfinished AND NOT recent, false) AS doomed,"
+                " coalesce(unfinished OR recent, false) AS protected"
+                f" FROM {self._schema}.{kind} AS child LEFT JOIN placed USING (run_id))"
+                " SELECT count(*) FILTER (WHERE doomed OR aged AND NOT protected),"
+                " count(*) FILTER (WHERE aged AND protected) FROM sorted",
+                policy.test_runs,
+                policy.keep_last_runs,
+                before,
+            )
+            reports[kind] = _report(row[0], {"run_is_kept": row[1]})
+        row = await self._one(
+            f"{self._placed} SELECT count(*) FILTER (WHERE NOT unfinished AND NOT recent),"
+            " count(*) FILTER (WHERE unfinished),"
+            " count(*) FILTER (WHERE recent AND NOT unfinished) FROM placed WHERE old",
+            policy.test_runs,
+            policy.keep_last_runs,
+        )
+        reports["test_runs"] = _report(row[0], {"unfinished": row[1], "last_runs": row[2]})
+        row = await self._one(
+            f"SELECT count(*) FILTER (WHERE {_RETIRED}), count(*) FILTER (WHERE NOT {_RETIRED})"
+            f" FROM {self._schema}.scenarios WHERE updated_at < $1",
+            policy.scenarios,
+        )
+        reports["scenarios"] = _report(row[0], {"in_use": row[1]})
+        return reports
+
+    async def _sweep_with_runs(
+        self, policy: RetentionPolicy, count: Callable[[Kind, int], None]
+    ) -> None:
+        """Old runs, each after everything that hangs on it."""
+        rows = await self._database.fetch(
+            self._reading(
+                f"{self._placed} SELECT run_id FROM placed"
+                " WHERE old AND NOT unfinished AND NOT recent"
+            ),
+            policy.test_runs,
+            policy.keep_last_runs,
+        )
+        doomed: list[str] = [row[0] for row in rows]
+        for start in range(0, len(doomed), _RUNS_AT_ONCE):
+            runs = doomed[start : start + _RUNS_AT_ONCE]
+            for kind, id_ in _CHILDREN:
+                table = f"{self._schema}.{kind}"
+                # The run may have been taken up again since it was listed.
+                statement = self._deleting(
+                    f"DELETE FROM {table} WHERE {id_} = ANY(ARRAY("
+                    f"SELECT {id_} FROM {table} AS child"
+                    " WHERE run_id = ANY($1) AND NOT EXISTS (SELECT FROM"
+                    f" {self._schema}.test_runs AS run WHERE run.run_id = child.run_id"
+                    f" AND run.status IN ('pending', 'running')) LIMIT {_AT_ONCE}))"
+                )
+                await self._until_done(statement, (runs,), kind, count)
+            statement = self._deleting(
+                f"DELETE FROM {self._schema}.test_runs WHERE run_id = ANY($1)"
+                " AND status NOT IN ('pending', 'running')"
+            )
+            count("test_runs", await self._batch(statement, runs))
+
+    async def _sweep_by_age(
+        self, policy: RetentionPolicy, count: Callable[[Kind, int], None]
+    ) -> None:
+        """Old events and results of runs that stay, or that are not there."""
+        rows = await self._database.fetch(
+            self._reading(f"{self._placed} SELECT run_id FROM placed WHERE unfinished OR recent"),
+            policy.test_runs,
+            policy.keep_last_runs,
+        )
+        protected: list[str] = [row[0] for row in rows]
+        for kind, id_ in _CHILDREN:
+            before: datetime | None = getattr(policy, kind)
+            if before is None:
+                continue
+            table = f"{self._schema}.{kind}"
+            statement = self._deleting(
+                f"DELETE FROM {table} WHERE {id_} = ANY(ARRAY(SELECT {id_} FROM {table}"
+                " WHERE created_at < $1 AND run_id <> ALL($2)"
+                f" ORDER BY created_at, {id_} LIMIT {_AT_ONCE}))"
+            )
+            await self._until_done(statement, (before, protected), kind, count)
+
+    async def _sweep_scenarios(
+        self, policy: RetentionPolicy, count: Callable[[Kind, int], None]
+    ) -> None:
+        if policy.scenarios is None:
+            return
+        table = f"{self._schema}.scenarios"
+        old = f"updated_at < $1 AND {_RETIRED}"
+        statement = self._deleting(
+            f"DELETE FROM {table} WHERE scenario_id = ANY(ARRAY(SELECT scenario_id FROM {table}"
+            f" WHERE {old} LIMIT {_AT_ONCE})) AND {old}"
+        )
+        await self._until_done(statement, (policy.scenarios,), "scenarios", count)
+
+    async def _until_done(
+        self,
+        statement: Statement,
+        parameters: tuple[object, ...],
+        kind: Kind,
+        count: Callable[[Kind, int], None],
+    ) -> None:
+        while gone := await self._batch(statement, *parameters):
+            count(kind, gone)
+
+    async def _batch(self, statement: Statement, *parameters: object) -> int:
+        async with self._database.transaction() as transaction:
+            # Two sweeps at once take turns, batch by batch.
+            await transaction.fetch_one(
+                Statement(
+                    "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)),"
+                    f" set_config('{AUDIT_SETTING}', $2, true)",
+                    None,
+                    writes=True,
+                ),
+                f"test-coordinator-data-adapter/{self._database.schema}/retention",
+                self._database.tell(operation="prune"),
+            )
+            return await transaction.execute(statement, *parameters)
+
+    async def _one(self, sql: str, *parameters: object) -> tuple[int, ...]:
+        row = await self._database.fetch_one(self._reading(sql), *parameters)
+        return tuple(row or ())
+
+    def _reading(self, sql: str) -> Statement:
+        return Statement(sql, None, writes=False)
+
+    def _deleting(self, sql: str) -> Statement:
+        return Statement(sql, None, writes=True)
+
+
+def _report(pruned: int, kept: dict[Kept, int]) -> KindReport:
+    reasons: dict[Kept, int] = {reason: number for reason, number in kept.items() if number}
+    return KindReport(pruned + sum(reasons.values()), pruned, reasons)

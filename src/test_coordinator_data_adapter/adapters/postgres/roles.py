@@ -1,0 +1,136 @@
+"""The statements that give each role what it needs, and no more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "APPLICATION_ROLE",
+    "AUDITOR_ROLE",
+    "OWNER_ROLE",
+    "grants",
+    "quoted",
+    "role_statements",
+]
+
+APPLICATION_ROLE: Final = "test_coordinator_adapter"
+OWNER_ROLE: Final = "test_coordinator_owner"
+AUDITOR_ROLE: Final = "test_coordinator_auditor"
+
+_TABLES: Final = ("scenarios", "test_runs", "chaos_events", "test_results")
+
+# A statement runs away for 30 s at the most, whoever sent it; sessions may ask for less.
+_TIMEOUTS: Final = {
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def grants(schema: str, role: str, auditor: str = AUDITOR_ROLE) -> str:
+    """One statement that lets the roles that exist use what is in the schema.
+
+    It is part of every migration, so that a new table never waits for an administrator. The audit
+    trail is written by triggers alone: the service reads it, and only the auditor deletes from it.
+    """
+    inside = quoted(schema)
+    to, also = quoted(role), quoted(auditor)
+    trail, seals = f"{inside}.audit_records", f"{inside}.audit_seals"
+    tables = ", ".join(f"{inside}.{table}" for table in _TABLES)
+    return f"""DO $grants$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(role)})
+        AND to_regclass({_literal(f"{inside}.alembic_version")}) IS NOT NULL
+        AND to_regprocedure({_literal(f"{inside}.health_check()")}) IS NOT NULL
+    THEN
+        GRANT USAGE ON SCHEMA {inside} TO {to};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {to};
+        GRANT SELECT ON {inside}.alembic_version TO {to};
+        GRANT EXECUTE ON FUNCTION {inside}.health_check() TO {to};
+    END IF;
+    IF to_regclass({_literal(trail)}) IS NOT NULL THEN
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(role)}) THEN
+            REVOKE ALL ON {trail} FROM {to};
+            GRANT SELECT ON {trail} TO {to};
+        END IF;
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(auditor)}) THEN
+            GRANT USAGE ON SCHEMA {inside} TO {also};
+            GRANT SELECT, DELETE ON {trail} TO {also};
+        END IF;
+    END IF;
+    IF to_regclass({_literal(seals)}) IS NOT NULL
+        AND EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(auditor)})
+    THEN
+        GRANT SELECT, INSERT ON {seals} TO {also};
+    END IF;
+END
+$grants$"""  # noqa: S608 - quoted names
+
+
+def _create_role(role: str) -> str:
+    # There is no CREATE ROLE IF NOT EXISTS, and roles are shared by all databases: another
+    # administrator may be at it.
+    return f"""DO $role$
+BEGIN
+    CREATE ROLE {quoted(role)} LOGIN;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END
+$role$"""
+
+
+_CLOSE_PUBLIC: Final = """DO $public$
+BEGIN
+    IF to_regnamespace('public') IS NOT NULL THEN
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    END IF;
+END
+$public$"""
+
+
+def role_statements(
+    *,
+    database: str,
+    schema: str,
+    owner: str = OWNER_ROLE,
+    role: str = APPLICATION_ROLE,
+    auditor: str = AUDITOR_ROLE,
+) -> list[str]:
+    r"""What an administrator runs once for a database and a schema; again is harmless.
+
+    Passwords are not among them: set them with ``\password``, which keeps them out of logs.
+
+    Args:
+        database: the database the schema is in.
+        schema: the schema of one instance.
+        owner: the role that migrates: it owns the schema and everything in it.
+        role: the role the service runs as: it reads and writes rows, and nothing else.
+        auditor: the role that looks after the audit trail: it reads, seals and deletes records.
+    """
+    inside, on = quoted(schema), quoted(database)
+    statements = [_create_role(owner), _create_role(role), _create_role(auditor)]
+    statements += [
+        f"ALTER ROLE {quoted(role)} IN DATABASE {on} SET {setting} = {_literal(value)}"
+        for setting, value in _TIMEOUTS.items()
+    ]
+    to = quoted(role)
+    statements += [
+        # Everybody has these by default: only taking them from everybody takes them from the role.
+        f"REVOKE CREATE, TEMPORARY ON DATABASE {on} FROM PUBLIC, {to}",
+        f"GRANT CONNECT ON DATABASE {on} TO {quoted(owner)}, {to}, {quoted(auditor)}",
+        _CLOSE_PUBLIC,
+        f"CREATE SCHEMA IF NOT EXISTS {inside} AUTHORIZATION {quoted(owner)}",
+        f"ALTER SCHEMA {inside} OWNER TO {quoted(owner)}",
+        f"REVOKE ALL ON SCHEMA {inside} FROM PUBLIC, {to}",
+        f"GRANT USAGE ON SCHEMA {inside} TO {to}",
+        grants(schema, role, auditor),
+    ]
+    return statements

@@ -1,0 +1,305 @@
+"""What the repositories of the four stored kinds do alike in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Final, TypeVar
+
+from asyncpg import Record
+from sqlalchemy import Table
+
+from test_coordinator_data_adapter.adapters.postgres.database import Database
+from test_coordinator_data_adapter.adapters.postgres.rows import RowReader
+from test_coordinator_data_adapter.adapters.postgres.statements import (
+    NOW,
+    Change,
+    Statements,
+    Where,
+)
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConflictError,
+    DuplicateError,
+    NotFoundError,
+)
+from test_coordinator_data_adapter.interfaces.arguments import (
+    batch_size_of,
+    identifier,
+    moment,
+    page_limit,
+)
+from test_coordinator_data_adapter.interfaces.queries import Page, Position, Query
+from test_coordinator_data_adapter.interfaces.stored import StoredRepository
+from test_coordinator_data_adapter.models.entity import Entity
+from test_coordinator_data_adapter.models.values import MIN_MOMENT
+from test_coordinator_data_adapter.resilience.coalescing import Coalescer
+
+__all__ = ["TOUCHED", "PostgresStoredRepository"]
+
+EntityT = TypeVar("EntityT", bound=Entity)
+QueryT = TypeVar("QueryT", bound=Query)
+StatusT = TypeVar("StatusT", bound=StrEnum)
+
+TOUCHED: Final = f"updated_at = greatest({NOW}, updated_at + interval '1 microsecond')"
+"""Later than what is stored in any case, even when the clock stepped back."""
+
+_BATCH: Final = 100
+_PRUNED_AT_ONCE: Final = 1000
+# So many rows become entities in about a millisecond; then others have the event loop.
+_ROWS_AT_ONCE: Final = 500
+
+
+class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
+    """Answers from one table, each question with one statement."""
+
+    _prunable: ClassVar[str] = "true"
+
+    def __init__(
+        self,
+        database: Database,
+        kind: type[EntityT],
+        table: Table,
+        *,
+        batch_size: int = _BATCH,
+    ) -> None:
+        """Answer from the table of that kind in the schema of ``database``.
+
+        Args:
+            database: the waist; stays the caller's to close.
+            kind: what the rows are.
+            table: where they are.
+            batch_size: how many rows of a stream travel at once unless told otherwise.
+        """
+        self._database = database
+        self._kind = kind
+        self._batch_size = batch_size_of(batch_size)
+        self._statements = Statements(database.schema, table, kind.entity_name)
+        self._columns = self._statements.columns
+        self._replaceable = tuple(
+            column
+            for column in self._columns
+            if column not in {kind.id_field, "created_at", "updated_at"}
+        )
+        self._entities = RowReader(kind, table)
+        self._together: Coalescer[str, EntityT | None] = Coalescer(
+            self._get_together,
+            operation=f"{table.name}.get_by_id",
+            on_batch=database.hooks.on_batch,
+        )
+
+        self._creating: Coalescer[tuple[EntityT, str], EntityT] = Coalescer(
+            self._insert_together,
+            operation=f"{table.name}.create",
+            on_batch=database.hooks.on_batch,
+        )
+
+    async def aclose(self) -> None:
+        """Cut off calls that are under way together; the database stays open."""
+        await self._together.aclose()
+        await self._creating.aclose()
+
+    async def find(
+        self, query: QueryT, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[EntityT]:
+        wanted = page_limit(limit)
+        after = None if cursor is None else Position.from_cursor(cursor)
+        rows = await self._rows_behind(query, after, wanted + 1)
+        items = await self._read(rows[:wanted])
+        return Page(items, Position.of(items[-1]).to_cursor() if len(rows) > wanted else None)
+
+    async def list_matching(self, query: QueryT) -> list[EntityT]:
+        return await self._read(await self._select(Where(query.conditions())))
+
+    async def stream(
+        self, query: QueryT, *, batch_size: int | None = None
+    ) -> AsyncIterator[EntityT]:
+        wanted = self._batch_size if batch_size is None else batch_size_of(batch_size)
+        after: Position | None = None
+        while True:
+            rows = await self._rows_behind(query, after, wanted)
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                for entity in self._entities(rows[start : start + _ROWS_AT_ONCE]):
+                    yield entity
+            if len(rows) < wanted:
+                return
+            after = Position(rows[-1]["created_at"], rows[-1][self._kind.id_field])
+
+    async def count(self, query: QueryT) -> int:
+        rows = await self._ask(query, "count(*)")
+        return int(rows[0][0])
+
+    async def prune(self, older_than: datetime, *, batch_size: int | None = None) -> int:
+        before = moment(older_than, "older_than")
+        limit = _PRUNED_AT_ONCE if batch_size is None else batch_size_of(batch_size)
+        statement = self._statements.prune(self._prunable)
+        pruned, missed, gone_now = 0, 1, 1
+        # What somebody changes while a batch waits for it is met again from the start, as long
+        # as that leads anywhere.
+        while missed and gone_now:
+            missed, gone_now, found, since = 0, 0, limit, MIN_MOMENT
+            while found == limit:
+                ((gone, found, last),) = await self._database.fetch(
+                    statement, before, since, limit, self._database.tell(operation="prune")
+                )
+                gone_now += gone
+                missed += found - gone
+                if not gone and last == since:
+                    break
+                since = last
+            pruned += gone_now
+        return pruned
+
+    async def _create(self, entity: object) -> EntityT:
+        return await self._insert(self._kind.checked(entity), self._database.tell())
+
+    async def _create_in_company(self, entity: object) -> EntityT:
+        """As `_create`; what many create at the same moment is committed together."""
+        fresh = self._kind.checked(entity)
+        try:
+            return await self._creating((fresh, self._database.tell(operation="create")))
+        except AdapterError as error:
+            error.id = fresh.identity
+            raise
+
+    async def _insert_together(
+        self, asked: Sequence[tuple[EntityT, str]]
+    ) -> list[EntityT | AdapterError]:
+        # A statement tells the audit trail one thing: only those that tell the same share it.
+        alike: dict[str, list[EntityT]] = {}
+        for entity, told in asked:
+            alike.setdefault(told, []).append(entity)
+        if len(alike) == 1:
+            ((told, entities),) = alike.items()
+            return await self._insert_alike(entities, told)
+        parts = await asyncio.gather(
+            *(self._answered(entities, told) for told, entities in alike.items())
+        )
+        answers = dict(zip(alike, map(iter, parts), strict=True))
+        return [next(answers[told]) for _, told in asked]
+
+    async def _answered(self, fresh: list[EntityT], told: str) -> list[EntityT | AdapterError]:
+        try:
+            return await self._insert_alike(fresh, told)
+        except AdapterError as error:
+            return [error] * len(fresh)
+
+    async def _insert_alike(self, fresh: list[EntityT], told: str) -> list[EntityT | AdapterError]:
+        if len(fresh) == 1:
+            return [await self._insert(fresh[0], told)]
+        # In one order everywhere, so that two trips never wait for each other.
+        in_order = sorted(fresh, key=lambda entity: entity.identity)
+        columns = map(list, zip(*(entity.field_values() for entity in in_order), strict=True))
+        rows = await self._database.fetch(self._statements.insert_many, *columns, told)
+        new = {row[0] for row in rows}
+        answers: list[EntityT | AdapterError] = []
+        for entity in fresh:
+            if entity.identity in new:
+                new.remove(entity.identity)
+                answers.append(entity)
+            else:
+                answers.append(self._duplicate(entity.identity, self._statements.key))
+        return answers
+
+    async def _insert(self, fresh: EntityT, told: str) -> EntityT:
+        try:
+            await self._database.execute(self._statements.insert, *fresh.field_values(), told)
+        except DuplicateError as found:
+            raise self._duplicate(fresh.identity, found.constraint) from None
+        except AdapterError as error:
+            error.id = fresh.identity
+            raise
+        return fresh
+
+    def _duplicate(self, id_: str, constraint: str | None) -> DuplicateError:
+        return DuplicateError.of(self._kind.entity_name, id_, constraint=constraint)
+
+    async def _get(self, id_: str) -> EntityT | None:
+        return await self._together(identifier(id_, self._kind.id_field))
+
+    async def _get_together(self, ids: Sequence[str]) -> list[EntityT | AdapterError | None]:
+        if len(ids) == 1:
+            row = await self._database.fetch_one(self._statements.by_id, ids[0])
+            return [None if row is None else self._entities((row,))[0]]
+        rows = await self._database.fetch(self._statements.by_ids, ids)
+        found = {entity.identity: entity for entity in self._entities(rows)}
+        answers: list[EntityT | AdapterError | None] = []
+        given: set[str] = set()
+        for id_ in ids:
+            entity = found.get(id_)
+            answers.append(entity.clone() if entity is not None and id_ in given else entity)
+            given.add(id_)
+        return answers
+
+    async def _replace(self, entity: object, *, since: datetime | None = None) -> EntityT:
+        fresh = self._kind.checked(entity)
+        change = Change(fresh.identity)
+        for column in self._replaceable:
+            change.set(f"{column} = {{}}", fresh.__dict__[column])
+        if "updated_at" in self._columns:
+            change.set(TOUCHED)
+        if since is not None:
+            change.only_if("updated_at = {}", moment(since, "if_unchanged_since"))
+        return await self._apply(change)
+
+    async def _apply(self, change: Change) -> EntityT:
+        parameters = (*change.parameters, self._database.tell())
+        statement = self._statements.update(
+            tuple(change.assignments), change.condition, len(parameters)
+        )
+        try:
+            row = await self._database.fetch_one(statement, *parameters)
+        except AdapterError as error:
+            error.id = change.id
+            raise
+        if row is None:
+            raise NotFoundError.of(self._kind.entity_name, change.id)
+        if not row[0]:
+            raise ConflictError.of(self._kind.entity_name, change.id)
+        return self._entities((row[1:],))[0]
+
+    async def _delete(self, id_: str) -> bool:
+        id_ = identifier(id_, self._kind.id_field)
+        try:
+            return (
+                await self._database.execute(self._statements.delete, id_, self._database.tell())
+                > 0
+            )
+        except AdapterError as error:
+            error.id = id_
+            raise
+
+    async def _count_by(self, query: QueryT, status: type[StatusT]) -> dict[StatusT, int]:
+        rows = await self._ask(query, "status, count(*)", " GROUP BY status")
+        return {status(row[0]): row[1] for row in rows}
+
+    async def _sum_of(self, query: QueryT, column: str) -> tuple[int, int]:
+        ((total, number),) = await self._ask(query, f"coalesce(sum({column}), 0), count({column})")
+        return int(total), number
+
+    async def _ask(self, query: QueryT, answer: str, grouping: str = "") -> list[Record]:
+        where = Where(query.conditions())
+        statement = self._statements.ask(answer, where.clause, grouping)
+        return await self._database.fetch(statement, *where.parameters)
+
+    async def _rows_behind(self, query: QueryT, after: Position | None, limit: int) -> list[Record]:
+        where = Where(query.conditions())
+        if after is not None:
+            where.add(
+                f"(created_at, {self._kind.id_field}) > ({{}}, {{}})", after.created_at, after.id
+            )
+        where.cut(limit)
+        return await self._select(where)
+
+    async def _select(self, where: Where, by: str = "") -> list[Record]:
+        statement = self._statements.select(where.clause, where.tail, by)
+        return await self._database.fetch(statement, *where.parameters)
+
+    async def _read(self, rows: list[Record]) -> list[EntityT]:
+        entities = self._entities(rows[:_ROWS_AT_ONCE])
+        for start in range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE):
+            await asyncio.sleep(0)
+            entities += self._entities(rows[start : start + _ROWS_AT_ONCE])
+        return entities

@@ -1,0 +1,88 @@
+"""Test runs in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar, Final
+
+from test_coordinator_data_adapter.adapters.postgres import tables
+from test_coordinator_data_adapter.adapters.postgres.database import Database
+from test_coordinator_data_adapter.adapters.postgres.statements import NOW, Change, Where
+from test_coordinator_data_adapter.adapters.postgres.stored import (
+    TOUCHED,
+    PostgresStoredRepository,
+)
+from test_coordinator_data_adapter.interfaces.arguments import identifier, integer, page_limit
+from test_coordinator_data_adapter.interfaces.queries import TestRunQuery
+from test_coordinator_data_adapter.interfaces.test_runs import (
+    RunChanges,
+    RunMoment,
+    TestRunsRepository,
+)
+from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
+
+__all__ = ["PostgresTestRunsRepository"]
+
+_DURATION: Final = (
+    "duration_ms = CASE WHEN started_at IS NULL THEN duration_ms ELSE"
+    f" greatest(0, floor(extract(epoch FROM {NOW} - started_at) * 1000))::bigint END"
+)
+
+
+class PostgresTestRunsRepository(
+    PostgresStoredRepository[TestRun, TestRunQuery], TestRunsRepository
+):
+    """Test runs in PostgreSQL."""
+
+    _prunable: ClassVar[str] = "status <> ALL('{pending,running}')"
+
+    def __init__(self, database: Database, *, batch_size: int = 100) -> None:
+        """Keep them in the schema of ``database``; streams travel by ``batch_size``."""
+        super().__init__(database, TestRun, tables.test_runs, batch_size=batch_size)
+
+    async def create(self, run: TestRun) -> TestRun:
+        return await self._create(run)
+
+    async def get_by_id(self, run_id: str) -> TestRun | None:
+        return await self._get(run_id)
+
+    async def update(self, run: TestRun, *, if_unchanged_since: datetime | None = None) -> TestRun:
+        return await self._replace(run, since=if_unchanged_since)
+
+    async def transition(
+        self,
+        run_id: str,
+        changes: RunChanges,
+        expected: tuple[RunStatus, ...] | None = None,
+    ) -> TestRun:
+        change = Change(identifier(run_id, "run_id"))
+        change.set("status = {}", changes.status)
+        change.set(TOUCHED)
+        if changes.starts:
+            change.set(f"started_at = {NOW}")
+        if changes.completes:
+            change.set(f"completed_at = {NOW}")
+        if changes.exit_code is not None:
+            change.set("exit_code = {}", integer(changes.exit_code, "exit_code"))
+        if changes.duration_ms is not None:
+            change.set("duration_ms = {}", integer(changes.duration_ms, "duration_ms", least=0))
+        elif changes.completes:
+            change.set(_DURATION)
+        if expected is not None:
+            change.only_if("status = ANY({})", expected)
+        return await self._apply(change)
+
+    async def delete(self, run_id: str) -> bool:
+        return await self._delete(run_id)
+
+    async def list_newest(self, query: TestRunQuery, *, by: RunMoment, limit: int) -> list[TestRun]:
+        where = Where(query.conditions())
+        where.cut(page_limit(limit))
+        return await self._read(await self._select(where, by=f"{by} DESC NULLS LAST"))
+
+    async def count_by_status_matching(self, query: TestRunQuery) -> Mapping[RunStatus, int]:
+        return await self._count_by(query, RunStatus)
+
+    async def total_duration(self, query: TestRunQuery) -> tuple[int, int]:
+        return await self._sum_of(query, "duration_ms")

@@ -1,0 +1,257 @@
+"""The one place where what PostgreSQL and its drivers raise becomes this library's errors."""
+
+from __future__ import annotations
+
+import ssl
+from enum import Enum, auto
+from typing import Final
+
+import asyncpg
+from sqlalchemy import exc
+
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConfigurationError,
+    DataIntegrityError,
+    DuplicateError,
+    InvalidValueError,
+    OutcomeUnknownError,
+    OverloadedError,
+    UnavailableError,
+)
+
+__all__ = ["DRIVER_ERRORS", "Failure", "Phase", "TlsRefusedError", "classify", "translate"]
+
+# Everything a trip can fail with that is not a fault in the calling code. A timeout, a refused
+# connection, an unknown host and a bad certificate are all OSError.
+_DRIVER_S_OWN: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    EOFError,
+    OverflowError,
+)
+DRIVER_ERRORS: Final = (*_DRIVER_S_OWN, exc.SQLAlchemyError)
+
+
+class TlsRefusedError(ConnectionError):
+    """The server speaks no TLS, and a connection without it is not wanted."""
+
+
+class Phase(Enum):
+    """How far a trip had come when it failed."""
+
+    CONNECTING = auto()
+    """No connection yet, or one found closed before anything was sent."""
+    WAITING = auto()
+    """All connections were in use."""
+    SENT = auto()
+    """The statement was sent, or may have been."""
+
+
+class Failure(Enum):
+    """What kind of failure it is; decides what is tried again and what the caller is told."""
+
+    DUPLICATE = auto()
+    CONSTRAINT = auto()
+    INVALID = auto()
+    TRANSIENT = auto()
+    TIMEOUT = auto()
+    OVERLOAD = auto()
+    LOST = auto()
+    REFUSED = auto()
+    CONFIG = auto()
+    SCHEMA = auto()
+    CORRUPT_ROW = auto()
+
+
+_BY_SQLSTATE: Final = {
+    "23505": Failure.DUPLICATE,
+    "40001": Failure.TRANSIENT,
+    "40003": Failure.LOST,  # statement completion unknown
+    "40P01": Failure.TRANSIENT,
+    "55P03": Failure.TRANSIENT,
+    "57014": Failure.TIMEOUT,
+    "3D000": Failure.CONFIG,
+    # The server answered that it did not apply it: REFUSED. LOST is when nobody can know.
+    "25006": Failure.REFUSED,  # read-only: a standby, or a disk about to be full
+    "25P03": Failure.REFUSED,  # idle in a transaction for too long: rolled back
+    "53300": Failure.REFUSED,  # too many connections
+    "57P03": Failure.REFUSED,  # starting up or shutting down
+}
+_BY_CLASS: Final = {
+    "08": Failure.LOST,
+    "57": Failure.LOST,
+    "53": Failure.REFUSED,
+    "58": Failure.REFUSED,
+    "XX": Failure.REFUSED,
+    "23": Failure.CONSTRAINT,
+    "44": Failure.CONSTRAINT,
+    "22": Failure.INVALID,
+    "54": Failure.INVALID,
+    "40": Failure.TRANSIENT,
+    "28": Failure.CONFIG,
+}
+_BY_TYPE: Final = (
+    (Failure.SCHEMA, asyncpg.OutdatedSchemaCacheError),
+    (
+        Failure.CONFIG,
+        (
+            TlsRefusedError,
+            asyncpg.ClientConfigurationError,
+            asyncpg.UnsupportedClientFeatureError,
+            asyncpg.UnsupportedServerFeatureError,
+            exc.ArgumentError,
+            exc.NoSuchModuleError,
+            TypeError,
+        ),
+    ),
+    (Failure.CORRUPT_ROW, OverflowError),
+    (Failure.LOST, asyncpg.InterfaceError),
+    (Failure.INVALID, ValueError),
+)
+_NOT_THE_CERTIFICATE: Final = (
+    ssl.SSLEOFError,
+    ssl.SSLSyscallError,
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+    ssl.SSLZeroReturnError,
+)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What the driver raised, below all that SQLAlchemy wrapped it in."""
+    wrapped: BaseException | None = error
+    while wrapped is not None and not isinstance(wrapped, _DRIVER_S_OWN):
+        wrapped = wrapped.orig if isinstance(wrapped, exc.StatementError) else wrapped.__cause__
+    return wrapped or error
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The five characters PostgreSQL gave it, if it was PostgreSQL."""
+    state = getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def classify(error: BaseException) -> Failure:
+    """The kind of failure, by type and SQLSTATE alone; messages change, and hold values."""
+    if isinstance(error, exc.TimeoutError):
+        return Failure.OVERLOAD
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return Failure.LOST
+    error = innermost(error)
+    state = sqlstate_of(error)
+    if state is not None:
+        # What is left is a statement this server cannot run: another schema, another privilege.
+        return _BY_SQLSTATE.get(state) or _BY_CLASS.get(state[:2], Failure.SCHEMA)
+    if isinstance(error, ssl.SSLError):
+        return Failure.LOST if isinstance(error, _NOT_THE_CERTIFICATE) else Failure.CONFIG
+    for failure, kinds in _BY_TYPE:
+        if isinstance(error, kinds):
+            return failure
+    return Failure.LOST
+
+
+def translate(
+    error: BaseException,
+    *,
+    phase: Phase,
+    writes: bool,
+    entity: str | None = None,
+    id: str | None = None,  # noqa: A002 - the word the contract uses for it
+) -> AdapterError:
+    """The error to tell the caller; raise it ``from None``: what it replaces quotes values.
+
+    Args:
+        error: what the driver or SQLAlchemy raised.
+        phase: how far the trip had come.
+        writes: whether what was sent can have changed anything.
+        entity: what it was about, "test_run" ...
+        id: which one.
+    """
+    failure = classify(error)
+    inner = innermost(error)
+    state = sqlstate_of(inner)
+    constraint = getattr(inner, "constraint_name", None)
+    kind, message = _told(failure, phase, writes=writes, state=state, entity=entity)
+    return kind(
+        message if state is None else f"{message} (SQLSTATE {state})",
+        entity=entity,
+        id=id,
+        sqlstate=state,
+        constraint=constraint if isinstance(constraint, str) else None,
+    )
+
+
+def _told(
+    failure: Failure, phase: Phase, *, writes: bool, state: str | None, entity: str | None
+) -> tuple[type[AdapterError], str]:
+    if phase is Phase.WAITING and failure is Failure.LOST:
+        failure = Failure.OVERLOAD
+    if phase is Phase.CONNECTING and failure in _MISCONFIGURED_WHEN_CONNECTING:
+        failure = Failure.CONFIG
+    if failure is Failure.LOST and phase is Phase.SENT and writes:
+        return OutcomeUnknownError, (
+            "the connection to PostgreSQL was lost before the answer came;"
+            " read before repeating: it may have been applied"
+        )
+    if failure is Failure.CONFIG:
+        return ConfigurationError, _CONFIGURATION.get(
+            state or "",
+            "PostgreSQL cannot be connected to with these settings;"
+            " check the URL, the credentials and the TLS settings",
+        )
+    kind, message = _TOLD[failure]
+    return kind, message.format(thing=entity.replace("_", " ") if entity else "row")
+
+
+# No statement of ours is sent while connecting: what is refused then are the settings.
+_MISCONFIGURED_WHEN_CONNECTING: Final = frozenset(
+    {Failure.INVALID, Failure.CONSTRAINT, Failure.DUPLICATE, Failure.SCHEMA}
+)
+_CONFIGURATION: Final = {
+    "28P01": "PostgreSQL refuses the password; check the credentials in the URL",
+    "28000": "PostgreSQL refuses this user from here; check the user, pg_hba.conf and TLS",
+    "3D000": "the database does not exist on this server; create it or correct the URL",
+    "42501": "the role may not connect; grant it CONNECT on the database",
+}
+_TOLD: Final[dict[Failure, tuple[type[AdapterError], str]]] = {
+    Failure.DUPLICATE: (DuplicateError, "a {thing} with that id is stored already"),
+    Failure.CONSTRAINT: (
+        InvalidValueError,
+        "PostgreSQL refuses the {thing}: a value breaks a constraint; nothing was applied",
+    ),
+    Failure.INVALID: (
+        InvalidValueError,
+        "PostgreSQL refuses the {thing}: a value is out of bounds; nothing was applied",
+    ),
+    Failure.TRANSIENT: (
+        OverloadedError,
+        "others kept the {thing} locked, however often it was tried; not applied, retry later",
+    ),
+    Failure.TIMEOUT: (
+        OverloadedError,
+        "PostgreSQL took too long and gave up; not applied, retry later or ask for less",
+    ),
+    Failure.OVERLOAD: (
+        OverloadedError,
+        "all connections were in use for too long; not applied, retry later or allow more",
+    ),
+    Failure.LOST: (UnavailableError, "PostgreSQL does not answer; not applied, retry later"),
+    Failure.REFUSED: (
+        UnavailableError,
+        "PostgreSQL cannot serve this now; not applied, retry later",
+    ),
+    Failure.SCHEMA: (
+        ConfigurationError,
+        (
+            "the schema in PostgreSQL is not the one expected, or the role may not use it;"
+            " run `test-coordinator-adapter migrate --check`"
+        ),
+    ),
+    Failure.CORRUPT_ROW: (
+        DataIntegrityError,
+        "a stored {thing} cannot be read back: a value is outside what this library stores",
+    ),
+}

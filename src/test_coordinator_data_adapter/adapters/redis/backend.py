@@ -1,0 +1,132 @@
+"""Redis as a factory supervises it: the keyspace, and what is handed out over it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from test_coordinator_data_adapter.adapters.redis.address import KeyspaceSettings
+from test_coordinator_data_adapter.adapters.redis.cache import RedisCacheRepository
+from test_coordinator_data_adapter.adapters.redis.keyspace import Keyspace
+from test_coordinator_data_adapter.adapters.redis.service_discovery import (
+    RedisServiceDiscoveryRepository,
+)
+from test_coordinator_data_adapter.errors import AdapterError, UnavailableError
+from test_coordinator_data_adapter.models.values import JsonValue
+from test_coordinator_data_adapter.resilience.observation import HooksAt, no_hooks
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.cluster import RedisCluster
+
+__all__ = ["Client", "RedisBackend"]
+
+Client: TypeAlias = "Redis | RedisCluster"
+"""One of redis-py's clients."""
+
+_CLOSED: Final = "redis is not open: initialise the factory first"
+
+
+class _Open:
+    """One keyspace and the repositories over it."""
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self.keyspace = keyspace
+        self.cache = RedisCacheRepository(keyspace)
+        self.services = RedisServiceDiscoveryRepository(keyspace)
+        self.version: str | None = None
+
+    async def aclose(self) -> None:
+        await self.cache.aclose()
+        await self.keyspace.aclose()
+
+
+class RedisBackend:
+    """One Redis: standalone, behind Sentinels, or a cluster."""
+
+    def __init__(self, settings: KeyspaceSettings, *, hooks_at: HooksAt = no_hooks) -> None:
+        """Know where it is; nothing is opened yet.
+
+        Args:
+            settings: where, and how to treat it.
+            hooks_at: hands out what is to be called, once it is known where Redis is.
+        """
+        self._settings = settings
+        self._hooks_at = hooks_at
+        self._opened: _Open | None = None
+
+    @property
+    def name(self) -> str:
+        """What health and events call it."""
+        return "redis"
+
+    @property
+    def cache(self) -> RedisCacheRepository:
+        """The cache."""
+        return self._open.cache
+
+    @property
+    def services(self) -> RedisServiceDiscoveryRepository:
+        """The registry of services."""
+        return self._open.services
+
+    @property
+    def keyspace(self) -> Keyspace:
+        """The waist itself."""
+        return self._open.keyspace
+
+    @property
+    def client(self) -> Client:
+        """redis-py's client with the same settings."""
+        return self._open.keyspace.client
+
+    async def open(self) -> None:
+        """Connect and ask one question.
+
+        Raises:
+            AdapterError: Redis cannot be used.
+        """
+        opened = _Open(Keyspace(self._settings, hooks_at=self._hooks_at))
+        try:
+            await opened.keyspace.probe()
+            with suppress(AdapterError):  # telling its version is a right of its own
+                opened.version = await opened.keyspace.server_version()
+        except BaseException:
+            await opened.aclose()
+            raise
+        self._opened = opened
+        if opened.keyspace.hooks.on_pool is not None:
+            opened.keyspace.hooks.on_pool(opened.keyspace.pool_use)
+
+    def known(self) -> dict[str, JsonValue]:
+        """What is known of Redis without asking it."""
+        keyspace = self._open.keyspace
+        usage = keyspace.usage
+        return {
+            "topology": keyspace.topology,
+            "tls": keyspace.encrypted,
+            "pool": {"size": usage.size, "in_use": usage.in_use, "open": usage.open},
+        }
+
+    async def facts(self) -> dict[str, JsonValue]:
+        """What Redis tells of itself, where it may.
+
+        Raises:
+            AdapterError: Redis does not answer as it should.
+        """
+        await self._open.keyspace.probe()
+        return {"server_version": self._open.version}
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            if opened.keyspace.hooks.on_pool is not None:
+                opened.keyspace.hooks.on_pool(None)
+            await opened.aclose()
+
+    @property
+    def _open(self) -> _Open:
+        if self._opened is None:
+            raise UnavailableError(_CLOSED)
+        return self._opened

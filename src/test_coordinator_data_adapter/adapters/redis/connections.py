@@ -1,0 +1,256 @@
+"""Connections to one server, as many as allowed and no more, each used by one trip at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import hiredis
+from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
+
+from test_coordinator_data_adapter.adapters.redis.route import (
+    Command,
+    Nature,
+    Node,
+    Reply,
+    Usage,
+    Watch,
+)
+from test_coordinator_data_adapter.adapters.redis.translation import (
+    DRIVER_ERRORS,
+    Phase,
+    code_of,
+    translate,
+)
+from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
+
+__all__ = ["Connections"]
+
+
+class Connections:
+    """The route to a single server, found by address or by Sentinels.
+
+    redis-py opens the connections, speaks TLS and authenticates; its clients and pools are passed
+    by, because they cost more than the trip. A connection whose trip did not end with all replies
+    read is closed, never reused.
+    """
+
+    spreads = False
+
+    def __init__(
+        self,
+        make: Callable[[], AbstractConnection],
+        *,
+        size: int,
+        pool_timeout: float,
+        connect_timeout: float,
+        socket_timeout: float,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            make: makes a connection that is not connected yet, without timeouts for reading.
+            size: how many there are at most.
+            pool_timeout: seconds to wait for a free one.
+            connect_timeout: seconds to connect in.
+            socket_timeout: seconds for a trip, the second try included.
+        """
+        self._make = make
+        self._size = size
+        self._pool_timeout = pool_timeout
+        self._connect_timeout = connect_timeout
+        self._socket_timeout = socket_timeout
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[AbstractConnection] = []
+        self._busy: set[AbstractConnection] = set()
+        self._waiting = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    @property
+    def usage(self) -> Usage:
+        busy = len(self._busy)
+        return Usage(
+            size=self._size, in_use=busy, open=busy + len(self._idle), waiting=self._waiting
+        )
+
+    async def nodes(self) -> Sequence[Node]:
+        return (None,)
+
+    async def trip(
+        self,
+        commands: Sequence[Command],
+        nature: Nature,
+        *,
+        node: Node | None = None,
+        watch: Watch | None = None,
+    ) -> list[Reply]:
+        del node  # there is one
+        if len(commands) == 1:
+            packed = _packed(commands[0])
+        else:
+            packed = b"".join([_packed(command) for command in commands])
+        if self._free.locked():
+            await self._wait_for_a_free_one(watch)
+        else:
+            await self._free.acquire()
+        try:
+            return await self._there_and_back(packed, len(commands), nature, watch)
+        finally:
+            self._free.release()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        connections = [*self._idle, *self._busy]
+        self._idle.clear()
+        for connection in connections:
+            await _hang_up(connection)
+        await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
+
+    async def _wait_for_a_free_one(self, watch: Watch | None) -> None:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._pool_timeout):
+                await self._free.acquire()
+        except TimeoutError as late:
+            if watch is not None:
+                watch.failed(late)
+            raise translate(late, phase=Phase.WAITING, writes=False) from None
+        finally:
+            self._waiting -= 1
+
+    async def _there_and_back(
+        self, packed: bytes, replies: int, nature: Nature, watch: Watch | None
+    ) -> list[Reply]:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._belong_to(loop)
+        connection = await self._idle_one()
+        fresh = connection is None
+        if connection is None:
+            connection = await self._new_one(watch)
+        if watch is not None:
+            watch.sent()
+        deadline = loop.time() + self._socket_timeout
+        try:
+            return await self._exchange(connection, packed, replies, deadline)
+        except DRIVER_ERRORS as error:
+            worth_another_try = nature.repeatable and not fresh and _is_lost(error)
+            failure = translate(error, phase=Phase.SENT, writes=nature.writes)
+            if watch is not None:
+                watch.failed(error)
+        if not worth_another_try:
+            raise failure
+        # What killed one connection has killed the idle ones with it.
+        await self._close_idle()
+        connection = await self._new_one(watch)
+        if watch is not None:
+            watch.repeats += 1
+        try:
+            return await self._exchange(connection, packed, replies, deadline)
+        except DRIVER_ERRORS as error:
+            if watch is not None:
+                watch.failed(error)
+            raise translate(error, phase=Phase.SENT, writes=nature.writes) from None
+
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            raise ConfigurationError(
+                "these connections belong to another event loop; open one factory per event loop"
+            )
+        self._loop = loop
+
+    async def _exchange(
+        self, connection: AbstractConnection, packed: bytes, replies: int, deadline: float
+    ) -> list[Reply]:
+        self._busy.add(connection)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await connection.send_packed_command(packed, check_health=False)
+                answers = [await _reply(connection) for _ in range(replies)]
+        except BaseException:
+            await _hang_up(connection)
+            raise
+        finally:
+            self._busy.discard(connection)
+        if self._closed:
+            await _hang_up(connection)
+        elif any(
+            isinstance(answer, exceptions.ResponseError) and code_of(answer) == "READONLY"
+            for answer in answers
+        ):
+            # A replica now: whoever resolves the name or asks the Sentinels finds the primary.
+            await _hang_up(connection)
+            await self._close_idle()
+        else:
+            self._idle.append(connection)
+        return answers
+
+    async def _idle_one(self) -> AbstractConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            # Readable without having been asked: the server hung up.
+            if connection.is_connected and not await connection.can_read():
+                return connection
+            await _hang_up(connection)
+        return None
+
+    async def _new_one(self, watch: Watch | None) -> AbstractConnection:
+        if self._closed:
+            raise UnavailableError(
+                "the connection to Redis has been closed: open the factory again"
+            )
+        connection = self._make()
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await connection.connect()  # type: ignore[no-untyped-call] # redis-py's gap
+        except DRIVER_ERRORS as error:
+            if watch is not None:
+                watch.failed(error)
+            await _hang_up(connection)
+            raise translate(error, phase=Phase.CONNECTING, writes=False) from None
+        except BaseException:
+            await _hang_up(connection)
+            raise
+        return connection
+
+    async def _close_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await _hang_up(connection)
+
+
+# hiredis declares a tuple of one; it takes any number.
+_packed = cast(
+    "Callable[[Command], bytes]",
+    hiredis.pack_command,  # pyright: ignore[reportUnknownMemberType] # it declares no result
+)
+
+
+async def _hang_up(connection: AbstractConnection) -> None:
+    """Close at once: a farewell by TLS would wait for a server that may be frozen."""
+    writer = connection._writer  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # redis-py cannot
+    if writer is not None:
+        writer.transport.abort()
+    await connection.disconnect(nowait=True)
+
+
+async def _reply(connection: AbstractConnection) -> Reply:
+    try:
+        return cast(
+            "Reply",
+            await connection.read_response(disable_decoding=True, disconnect_on_error=False),
+        )
+    except exceptions.ResponseError as refusal:
+        return refusal
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the connection broke; one that was merely slow gets no second chance."""
+    if isinstance(error, exceptions.AuthenticationError | exceptions.BusyLoadingError):
+        return False
+    if isinstance(error, TimeoutError | exceptions.TimeoutError):
+        return False
+    return isinstance(error, exceptions.ConnectionError | OSError)

@@ -1,0 +1,199 @@
+"""The route to a Redis Cluster: redis-py's cluster client finds the server of each key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, cast
+
+from redis import exceptions
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+
+from test_coordinator_data_adapter.adapters.redis.route import (
+    Command,
+    Nature,
+    Node,
+    Reply,
+    Usage,
+    Watch,
+)
+from test_coordinator_data_adapter.adapters.redis.translation import DRIVER_ERRORS, Phase, translate
+from test_coordinator_data_adapter.errors import AdapterError, UnavailableError
+
+__all__ = ["Shards"]
+
+# Reading the map of 16,384 slots takes 5 to 20 ms: an outage must not have every call do so.
+_FIND_AGAIN_AFTER: Final = 0.25
+
+
+class Shards:
+    """Trips to the servers of a cluster: one per server that a trip's keys live on.
+
+    A trip that fails makes the next one ask the cluster anew who serves what.
+    """
+
+    spreads = True
+
+    def __init__(
+        self,
+        client: RedisCluster,
+        *,
+        size: int,
+        pool_timeout: float,
+        connect_timeout: float,
+        socket_timeout: float,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            client: closed by `aclose`; must not retry by itself.
+            size: how many trips there are at once at most.
+            pool_timeout: seconds to wait until there is one fewer.
+            connect_timeout: seconds to find the cluster's servers in.
+            socket_timeout: seconds for a trip, the second try included.
+        """
+        self._client = client
+        self._size = size
+        self._pool_timeout = pool_timeout
+        self._connect_timeout = connect_timeout
+        self._socket_timeout = socket_timeout
+        self._free = asyncio.Semaphore(size)
+        self._in_use = 0
+        self._waiting = 0
+        self._known = False
+        self._found_at = -_FIND_AGAIN_AFTER
+        self._closed = False
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(size=self._size, in_use=self._in_use, open=self._in_use, waiting=self._waiting)
+
+    async def nodes(self) -> Sequence[Node]:
+        await self._find()
+        return self._client.get_primaries()
+
+    async def trip(
+        self,
+        commands: Sequence[Command],
+        nature: Nature,
+        *,
+        node: Node | None = None,
+        watch: Watch | None = None,
+    ) -> list[Reply]:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._pool_timeout):
+                await self._free.acquire()
+        except TimeoutError as late:
+            if watch is not None:
+                watch.failed(late)
+            raise translate(late, phase=Phase.WAITING, writes=False) from None
+        finally:
+            self._waiting -= 1
+        self._in_use += 1
+        try:
+            await self._find()
+            if watch is not None:
+                watch.sent()
+            return await self._there_and_back(
+                cast("ClusterNode | None", node), commands, nature, watch
+            )
+        finally:
+            self._in_use -= 1
+            self._free.release()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        await self._client.aclose()
+        # After a failure the client takes itself for closed already, which it is not.
+        await self._client.nodes_manager.aclose()
+        await self._client.nodes_manager.aclose("startup_nodes")
+
+    async def _there_and_back(
+        self,
+        node: ClusterNode | None,
+        commands: Sequence[Command],
+        nature: Nature,
+        watch: Watch | None,
+    ) -> list[Reply]:
+        deadline = asyncio.get_running_loop().time() + self._socket_timeout
+        failure = await self._tried(node, commands, nature, deadline, watch)
+        if isinstance(failure, list):
+            return failure
+        broken, error = failure
+        if not (broken and nature.repeatable and node is None):
+            raise error
+        await self._find()
+        if watch is not None:
+            watch.repeats += 1
+        failure = await self._tried(node, commands, nature, deadline, watch)
+        if isinstance(failure, list):
+            return failure
+        raise failure[1]
+
+    async def _tried(
+        self,
+        node: ClusterNode | None,
+        commands: Sequence[Command],
+        nature: Nature,
+        deadline: float,
+        watch: Watch | None,
+    ) -> list[Reply] | tuple[bool, AdapterError]:
+        """The replies, or whether the connection broke and what that means."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                replies = await self._sent(node, commands)
+        except DRIVER_ERRORS as error:
+            self._known = False
+            if watch is not None:
+                watch.failed(error)
+            broken = isinstance(error, exceptions.ConnectionError)
+            return broken, translate(error, phase=Phase.SENT, writes=nature.writes)
+        for reply in replies:
+            if isinstance(reply, exceptions.ResponseError):
+                if isinstance(reply, exceptions.ReadOnlyError | exceptions.ClusterDownError):
+                    self._known = False
+            elif isinstance(reply, BaseException):
+                self._known = False
+                if watch is not None:
+                    watch.failed(reply)
+                broken = isinstance(reply, exceptions.ConnectionError)
+                return broken, translate(reply, phase=Phase.SENT, writes=nature.writes)
+        return replies
+
+    async def _sent(self, node: ClusterNode | None, commands: Sequence[Command]) -> list[Reply]:
+        if node is not None:
+            return [await _reply(node, command) for command in commands]
+        if len(commands) == 1:
+            try:
+                return [await self._client.execute_command(*commands[0])]
+            except exceptions.ResponseError as refusal:
+                return [refusal]
+        pipeline = self._client.pipeline()
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
+
+    async def _find(self) -> None:
+        if self._closed:
+            raise UnavailableError(
+                "the connection to Redis has been closed: open the factory again"
+            )
+        now = asyncio.get_running_loop().time()
+        if self._known or now - self._found_at < _FIND_AGAIN_AFTER:
+            return
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await self._client.initialize()
+                await self._client.nodes_manager.initialize()
+        except DRIVER_ERRORS as error:
+            raise translate(error, phase=Phase.CONNECTING, writes=False) from None
+        self._known = True
+        self._found_at = now
+
+
+async def _reply(node: ClusterNode, command: Command) -> Reply:
+    try:
+        return await node.execute_command(*command)
+    except exceptions.ResponseError as refusal:
+        return refusal

@@ -1,0 +1,70 @@
+"""The command line, one module for each group of commands."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+
+from test_coordinator_data_adapter import __version__
+from test_coordinator_data_adapter.cli import (
+    audit,
+    demo,
+    health,
+    importing,
+    migrate,
+    prune,
+    redis,
+    sql,
+)
+
+__all__ = ["app"]
+
+# a new group of commands is a module with a function `register`, and its name here
+_GROUPS = (audit, demo, health, importing, migrate, prune, redis, sql)
+
+app = typer.Typer(
+    help="Where test-coordinator-py keeps its data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they print local variables, and with them passwords
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the value
+    if wanted:
+        sys.stdout.write(f"{__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what the library says, not only warnings.")
+    ] = False,
+) -> None:
+    # standard output belongs to the answer, which other programs read
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.NOTSET if verbose else logging.WARNING
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal that cannot show a character gets it escaped instead of a crash
+            stream.reconfigure(errors="backslashreplace")
+
+
+for _group in _GROUPS:
+    _group.register(app)

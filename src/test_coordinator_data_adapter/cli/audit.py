@@ -1,0 +1,229 @@
+"""`audit`: read the audit trail, seal it, and see whether it is as it was sealed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import typer
+from rich.table import Table
+
+from test_coordinator_data_adapter.cli.screen import errors, plain, show, table
+from test_coordinator_data_adapter.cli.store import EXIT_USAGE, opened, run
+from test_coordinator_data_adapter.config import AdapterConfig
+from test_coordinator_data_adapter.interfaces.audit import AuditRepository
+from test_coordinator_data_adapter.interfaces.queries import AuditQuery
+from test_coordinator_data_adapter.models.audit import AuditKind, AuditRecord
+from test_coordinator_data_adapter.models.values import utc_now
+
+if TYPE_CHECKING:
+    from test_coordinator_data_adapter.adapters.postgres.seals import Seals
+
+__all__ = ["EXIT_TAMPERED", "register"]
+
+EXIT_TAMPERED: Final = 1
+"""A record is not as it was sealed."""
+
+_AT_ONCE: Final = 1000
+# As far back as a time can be kept.
+_LONGEST_DAYS: Final = 20_000
+
+ResultT = TypeVar("ResultT")
+
+_OwnersUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="The owner's or the auditor's connection; migration_url of the configuration unless"
+        " given, or else postgres_url.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group `audit`."""
+    group = typer.Typer(help="Who changed what, when and why.", no_args_is_help=True)
+    group.command("history")(history)
+    group.command("export")(export)
+    group.command("seal")(seal)
+    group.command("verify")(verify)
+    group.command("prune")(prune)
+    app.add_typer(group, name="audit")
+
+
+def history(
+    kind: Annotated[AuditKind, typer.Argument(help="What it is.")],
+    entity_id: Annotated[str, typer.Argument(metavar="ID", help="Which one; it may be gone.")],
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line and nothing else.")
+    ] = False,
+) -> None:
+    """Show everything that was done to one entity.
+
+    Exit code 0 when it is shown, 2 when a setting is wrong, 3 when the database cannot be
+    used.
+    """
+
+    async def command() -> list[AuditRecord]:
+        async with opened() as store:
+            return await store.factory.get_audit_repository().history(kind, entity_id)
+
+    records = run(command)
+    if as_json:
+        for record in records:
+            _write(record)
+    elif records:
+        show(_drawn(f"{kind.value} {plain(entity_id)}", records))
+    else:
+        errors().print("Nothing is recorded of it.")
+
+
+def export(
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Only what was recorded then or later: ISO 8601 with a time zone.",
+        ),
+    ] = None,
+) -> None:
+    """Print the trail as JSON Lines, oldest first, as it comes from the database.
+
+    Exit code 0 when all of it is printed, 2 when a setting or the time is wrong, 3 when the
+    database cannot be used.
+    """
+    query = AuditQuery(recorded_since=None if since is None else _moment(since))
+
+    async def command() -> None:
+        async with opened() as store:
+            trail: AuditRepository = store.factory.get_audit_repository()
+            async for record in trail.stream(query, batch_size=_AT_ONCE):
+                _write(record)
+
+    run(command)
+
+
+def seal(*, url: _OwnersUrl = None) -> None:
+    """Seal every record so far, and print the digest to be kept elsewhere.
+
+    Exit code 0 when it is done, 2 when a setting, a password or a privilege is wrong, 3 when
+    PostgreSQL does not answer.
+    """
+    verdict = _with_seals(url, lambda seals: seals.seal())
+    errors().print(f"Records sealed: {verdict.records}.", soft_wrap=True)
+    if verdict.digest is not None:
+        typer.echo(verdict.digest)
+
+
+def verify(
+    *,
+    url: _OwnersUrl = None,
+    anchor: Annotated[
+        str | None,
+        typer.Option("--anchor", metavar="DIGEST", help="What `audit seal` printed once."),
+    ] = None,
+    first: Annotated[
+        int, typer.Option("--from", min=1, metavar="SEAL", help="The seal to begin with.")
+    ] = 1,
+) -> None:
+    """Compare every sealed record with what it was, and name the first that differs.
+
+    Exit code 0 when nothing differs, 1 when something does, 2 when a setting, a password or
+    a privilege is wrong, 3 when PostgreSQL does not answer.
+    """
+    verdict = _with_seals(url, lambda seals: seals.verify(anchor=anchor, first=first))
+    counted = f"Seals: {verdict.seals}. Records: {verdict.records}. Not sealed: {verdict.unsealed}."
+    errors().print(counted, soft_wrap=True)
+    typer.echo(verdict.problem or "nothing differs")
+    if verdict.problem is not None:
+        raise typer.Exit(EXIT_TAMPERED)
+
+
+def prune(*, url: _OwnersUrl = None) -> None:
+    """Delete sealed records older than audit_retention_days, whole seals at a time.
+
+    What is not sealed stays. Exit code 0 when it is done, 2 when a setting, a password or a
+    privilege is wrong, 3 when PostgreSQL does not answer.
+    """
+    days = run(_retention_days)
+    if days == 0:
+        errors().print("audit_retention_days is 0: everything is kept.", soft_wrap=True)
+        return
+    before = utc_now() - timedelta(days=days)
+    pruned = _with_seals(url, lambda seals: seals.prune(before))
+    errors().print(
+        f"Records deleted: {pruned.records}. Verify with --from {pruned.first_seal}.",
+        soft_wrap=True,
+    )
+
+
+async def _retention_days() -> int:
+    config = AdapterConfig()
+    return min(config.audit_retention_days, _LONGEST_DAYS)
+
+
+def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) -> ResultT:
+    async def command() -> ResultT:
+        from test_coordinator_data_adapter.adapters.postgres.database import Database
+        from test_coordinator_data_adapter.adapters.postgres.seals import Seals
+        from test_coordinator_data_adapter.adapters.postgres.settings import (
+            DatabaseSettings,
+            TlsSettings,
+        )
+
+        config = AdapterConfig()
+        settings = DatabaseSettings(
+            url=url or config.migration_url or config.postgres_url,
+            schema=config.postgres_schema,
+            query_timeout=config.query_timeout,
+            tls=TlsSettings(
+                mode=config.postgres_tls,
+                root_certificate=config.postgres_tls_ca,
+                certificate=config.postgres_tls_cert,
+                key=config.postgres_tls_key,
+            ),
+        )
+        database = Database(settings)
+        try:
+            return await work(Seals(database))
+        finally:
+            await database.aclose()
+
+    return run(command)
+
+
+def _moment(written: str) -> datetime:
+    moment: datetime | None = None
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(written)
+    if moment is None or moment.tzinfo is None:
+        errors().print(
+            "--since must be a time with a zone, such as 2026-05-06T07:08:09Z", soft_wrap=True
+        )
+        raise typer.Exit(EXIT_USAGE)
+    return moment
+
+
+def _write(record: AuditRecord) -> None:
+    sys.stdout.write(f"{record.model_dump_json()}\n")
+
+
+def _drawn(title: str, records: list[AuditRecord]) -> Table:
+    drawn = table(title, ["When", "What", "Who", "Changed", "Why"])
+    for record in records:
+        changed = sorted(record.before or {}) if record.before and record.after else []
+        drawn.add_row(
+            record.recorded_at.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00"),
+            record.operation.value if record.count == 1 else f"{record.operation} ({record.count})",
+            plain(record.actor),
+            ", ".join(changed),
+            plain(record.reason or ""),
+        )
+    return drawn

@@ -1,0 +1,164 @@
+"""`import`: what other tools recorded."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from test_coordinator_data_adapter.cli.screen import colored, errors, plain, show, table
+from test_coordinator_data_adapter.cli.store import EXIT_REFUSED, AllowDegraded, Store, opened, run
+from test_coordinator_data_adapter.journals import (
+    Import,
+    JournalImporter,
+    Mapping,
+    Outcome,
+    find_journals,
+    load_mapping,
+    shipped_mapping,
+)
+
+__all__ = ["exit_if_refused", "import_journals", "register", "summary"]
+
+_MANY = 2
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group `import`."""
+    group = typer.Typer(help="Import what other tools recorded.", no_args_is_help=True)
+    group.command("chaostoolkit")(chaostoolkit)
+    app.add_typer(group, name="import")
+
+
+def chaostoolkit(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="Journals, or folders: every *.json below them.",
+            show_default=False,
+        ),
+    ],
+    *,
+    mapping_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="TOML that says which fault and which assertion an activity is.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+    allow_degraded: AllowDegraded = False,
+) -> None:
+    """Import Chaos Toolkit journals.
+
+    Each is imported wholly or not at all, and only once: repeating an import changes
+    nothing. Exit code 0 only when no journal was refused; 1 when one was, 2 when a setting
+    or the mapping file is wrong, 3 when the database that was configured cannot be used.
+    """
+
+    async def command() -> tuple[list[Import], str]:
+        mapping = shipped_mapping() if mapping_file is None else load_mapping(mapping_file)
+        async with opened(allow_degraded=allow_degraded) as store:
+            return await import_journals(store, paths, mapping), store.backend
+
+    imports, backend = run(command)
+    if as_json:
+        typer.echo(json.dumps({"journals": [_as_json(one) for one in imports]}))
+        errors().print(f"Held in {backend}.", soft_wrap=True)
+    else:
+        show(_journals(imports), f"{summary(imports)}.\nHeld in {backend}.")
+    exit_if_refused(imports, say_why=not as_json)
+
+
+async def import_journals(store: Store, paths: Sequence[Path], mapping: Mapping) -> list[Import]:
+    """Imports what these paths stand for, with a progress bar when there is much to watch."""
+    factory = store.factory
+    importer = JournalImporter(
+        factory.get_scenarios_repository(),
+        factory.get_test_runs_repository(),
+        factory.get_chaos_events_repository(),
+        factory.get_test_results_repository(),
+        mapping,
+    )
+    files = list(find_journals(paths))
+    console = errors()
+    bar = Progress(
+        TextColumn("importing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task("importing", total=len(files))
+    watched = console.is_terminal and len(files) >= _MANY
+    imports: list[Import] = []
+    with bar if watched else nullcontext():
+        async for one in importer.import_files(files):
+            imports.append(one)
+            bar.advance(task)
+    return imports
+
+
+def _as_json(one: Import) -> dict[str, object]:
+    return {
+        "path": one.path,
+        "outcome": one.outcome,
+        "reason": one.reason,
+        "scenario_id": one.scenario_id,
+        "run_id": one.run_id,
+        "run_status": one.run_status,
+        "events": one.events,
+        "results": one.results,
+    }
+
+
+def summary(imports: Sequence[Import]) -> str:
+    """How many had which outcome, in words."""
+    counts = Counter(one.outcome for one in imports)
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
+
+
+def exit_if_refused(imports: Sequence[Import], *, say_why: bool = True) -> None:
+    """Tells each refusal with its path on standard error, and ends the command if there is one.
+
+    Raises:
+        typer.Exit: at least one was refused.
+    """
+    refused = [one for one in imports if one.outcome is Outcome.REFUSED]
+    if say_why:
+        for one in refused:
+            lines = [plain(line) for line in f"{one.path}: {one.reason}".split("\n")]
+            errors().print("\n" + "\n".join(lines), soft_wrap=True)
+    if refused:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _journals(imports: Sequence[Import]) -> Table:
+    shown = table(
+        "Journals",
+        ("Journal", "Outcome", "Verdict", "Scenario", "Events", "Results"),
+        right=("Events", "Results"),
+    )
+    for one in imports:
+        held = one.outcome is not Outcome.REFUSED
+        shown.add_row(
+            plain(Path(one.path).name),
+            colored(one.outcome),
+            colored(one.run_status or "-"),
+            plain(one.scenario_id or "-"),
+            str(one.events) if held else "-",
+            str(one.results) if held else "-",
+        )
+    return shown

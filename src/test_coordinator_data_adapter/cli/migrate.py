@@ -1,0 +1,122 @@
+"""`migrate`: bring the schema in PostgreSQL to the revision this library works with."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from test_coordinator_data_adapter.cli.screen import errors
+from test_coordinator_data_adapter.cli.store import run
+from test_coordinator_data_adapter.config import AdapterConfig
+
+if TYPE_CHECKING:
+    from test_coordinator_data_adapter.adapters.postgres.migration import SchemaState
+
+__all__ = ["EXIT_NOT_CURRENT", "application_role", "register"]
+
+EXIT_NOT_CURRENT: Final = 1
+"""The schema is missing or at another revision."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command `migrate`."""
+    app.command("migrate")(migrate_schema)
+
+
+def migrate_schema(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; say whether there is anything to do.")
+    ] = False,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print the statements for an empty database instead.")
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="The owner's connection; migration_url of the configuration unless given,"
+            " or else postgres_url.",
+        ),
+    ] = None,
+    revision: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="REVISION", help="Go there, up or down: a revision, head or base."
+        ),
+    ] = "head",
+) -> None:
+    """Bring the schema to the newest revision, or to another one.
+
+    Any number of processes may do so at once.
+
+    Exit code 0 when it is done; with --check 0 when the schema is up to date, and 1 when
+    it is missing or at another revision. 2 when a setting, a password or a privilege is
+    wrong, 3 when PostgreSQL does not answer.
+    """
+
+    async def command() -> tuple[SchemaState, SchemaState]:
+        from test_coordinator_data_adapter.adapters.postgres.migration import (
+            migrate,
+            schema_state_at,
+        )
+        from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
+
+        config = AdapterConfig()
+        owner = url or config.migration_url or config.postgres_url
+        tls = TlsSettings(
+            mode=config.postgres_tls,
+            root_certificate=config.postgres_tls_ca,
+            certificate=config.postgres_tls_cert,
+            key=config.postgres_tls_key,
+        )
+        schema = config.postgres_schema
+        if check:
+            state = await schema_state_at(owner, schema, tls=tls)
+            return state, state
+        before = await migrate(
+            owner, schema, revision=revision, role=application_role(config), tls=tls
+        )
+        return before, await schema_state_at(owner, schema, tls=tls)
+
+    async def script() -> str:
+        from test_coordinator_data_adapter.adapters.postgres.migration import migration_sql
+
+        config = AdapterConfig()
+        return migration_sql(
+            config.postgres_schema, revision=revision, role=application_role(config)
+        )
+
+    if sql:
+        sys.stdout.write(run(script))
+        return
+    before, after = run(command)
+    if before.found == after.found:
+        errors().print(f"Schema {after.schema}: {_called(after)}.", soft_wrap=True)
+    else:
+        errors().print(
+            f"Schema {after.schema}: {before.found or 'nothing'} -> {after.found or 'nothing'}.",
+            soft_wrap=True,
+        )
+    if check and not after.is_current:
+        raise typer.Exit(EXIT_NOT_CURRENT)
+
+
+def application_role(config: AdapterConfig) -> str:
+    """The role the service runs as: the one of its own URL.
+
+    Raises:
+        ConfigurationError: that URL cannot be read.
+    """
+    from test_coordinator_data_adapter.adapters.postgres.endpoint import user_and_database
+
+    return user_and_database(config.postgres_url)[0]
+
+
+def _called(state: SchemaState) -> str:
+    if state.is_current:
+        return f"up to date at revision {state.found}"
+    return f"{state.found or 'missing'}, revision {state.wanted} is wanted"

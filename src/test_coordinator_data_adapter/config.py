@@ -1,0 +1,404 @@
+"""Every setting of the library, with its unit and its default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import parse_qs
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["AdapterConfig", "mask_password"]
+
+_SECRET_PARAMETER: Final = re.compile(
+    r"(?i)(?P<name>[\w.-]*(?:pass|pwd|secret|token)[\w.-]*\s*=\s*)(?P<value>'(?:[^'\\]|\\.)*'|[^&\s]+)"
+)
+_HOST_AND_PORT: Final = re.compile(r"[^:@\s]+(?::\d*)?|\[[^\]]*\](?::\d*)?")
+_MASK: Final = "***"
+
+
+def mask_password(url: str) -> str:
+    """The URL without its password, for people to read.
+
+    A password is found wherever a URL of any scheme, or a list of ``key=value`` settings,
+    may carry one, also where it holds unescaped separators; where it is in doubt which
+    part is the password, more is masked rather than less.
+
+    Args:
+        url: any text that may be a connection URL.
+
+    Returns:
+        The URL with ``***`` in the place of every password; a URL without one unchanged.
+    """
+    scheme, separator, rest = (
+        url.rpartition("://") if url.count("://") == 1 else url.partition("://")
+    )
+    if not separator:
+        scheme, rest = "", url
+    masked = _mask_userinfo(rest)
+    return scheme + separator + _SECRET_PARAMETER.sub(rf"\g<name>{_MASK}", masked)
+
+
+def _mask_userinfo(rest: str) -> str:
+    if "@" not in rest:
+        return rest
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    tail = rest[len(authority) :]
+    if "@" not in authority and _only_in_query(authority, tail):
+        return rest
+    userinfo, _, after = rest.rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    return f"{user}:{_MASK}@{after}" if colon and password else rest
+
+
+def _only_in_query(authority: str, tail: str) -> bool:
+    """Whether the @ behind a plain host and port belongs to the value of a URL parameter."""
+    hosts = authority.split(",")
+    path, _, query = tail.partition("?")
+    before = query.partition("@")[0].rpartition("&")[2]
+    return all(map(_HOST_AND_PORT.fullmatch, hosts)) and "@" not in path and "=" in before
+
+
+def _rule(words: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{rule}", {"rule": words})
+
+
+def _url_of(*schemes: str) -> Callable[[str], str]:
+    allowed = ", ".join(f"{scheme}://" for scheme in schemes)
+
+    def check(url: str) -> str:
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in schemes:
+            raise _rule(f"must begin with one of {allowed}")
+        if not rest or re.search(r"[\s\x00-\x1f]", rest):
+            raise _rule("must name a host after the scheme, without white space")
+        return url
+
+    return check
+
+
+_PostgresUrl = Annotated[
+    str, AfterValidator(_url_of("postgresql+asyncpg", "postgresql", "postgres"))
+]
+_RedisUrl = Annotated[
+    str,
+    AfterValidator(_url_of("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")),
+]
+
+
+def _instance_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", name):
+        raise _rule("must be letters, digits and inner hyphens, at most 63 characters")
+    if name.lower() == "services":
+        raise _rule('must not be "services": the family\'s registry has that name')
+    return name
+
+
+def _schema(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]{1,63}", name):
+        raise _rule("must be lower-case letters, digits and underscores, at most 63 characters")
+    if name.startswith("pg_") or name == "information_schema":
+        raise _rule("must not be a name that PostgreSQL reserves (pg_..., information_schema)")
+    return name
+
+
+def _namespace(name: str) -> str:
+    if not re.fullmatch(r"[^\x00-\x20\x7f{}]{1,255}", name) or name.endswith(":"):
+        raise _rule("must be 1 to 255 characters without spaces or braces, not ending in a colon")
+    return name
+
+
+def _level(name: str) -> str:
+    if name.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+        raise _rule("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return name.upper()
+
+
+_InstanceName = Annotated[str, AfterValidator(_instance_name)]
+_Schema = Annotated[str, AfterValidator(_schema)]
+_Namespace = Annotated[str, AfterValidator(_namespace)]
+_Level = Annotated[str, AfterValidator(_level)]
+# Every wait is bounded: no infinity, and no more milliseconds than PostgreSQL can count.
+_Seconds = Annotated[float, Field(gt=0, le=2_147_483)]
+
+Tls = Literal["disable", "prefer", "require", "verify-full"]
+
+_URLS: Final = ("postgres_url", "redis_url", "migration_url")
+
+
+class AdapterConfig(BaseSettings):
+    """The settings, from arguments, then the environment, then a ``.env`` file.
+
+    Every field is also read from ``TEST_COORDINATOR_ADAPTER_<FIELD>``; other variables are
+    ignored. What the config says of itself (`repr`, dumps, validation errors) never shows a
+    password, though the URL fields hold the plain text they were given.
+
+    Raises:
+        pydantic.ValidationError: a value breaks its rule; every broken field is named.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="TEST_COORDINATOR_ADAPTER_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    service_name: _InstanceName = Field(
+        default="test-coordinator", description="What the service is called."
+    )
+    service_instance_name: _InstanceName = Field(
+        default_factory=lambda data: data.get("service_name", "test-coordinator"),
+        description="Which instance of it this is; default: the service's name.",
+    )
+    service_version: str = Field(default="0.0.0", description="The version the service runs.")
+    environment: str = Field(
+        default="development", min_length=1, description='Where it runs; "production" is stricter.'
+    )
+    startup_strict: bool = Field(
+        default_factory=lambda data: data.get("environment") == "production",
+        description="Whether a misconfigured backend stops initialize(); default: in production.",
+    )
+    in_memory: bool = Field(
+        default=False, description="Use no infrastructure at all: keep everything in memory."
+    )
+    embedded_data_dir: Path | None = Field(
+        default=None,
+        description="A folder for private PostgreSQL and Redis-compatible servers, instead of"
+        " postgres_url and redis_url.",
+    )
+
+    postgres_url: _PostgresUrl = Field(
+        default="postgresql+asyncpg://test_coordinator_adapter:test-pass@localhost:5432/trading_ecosystem",
+        description="Where PostgreSQL is, as the role that reads and writes.",
+    )
+    migration_url: _PostgresUrl | None = Field(
+        default=None,
+        description="Where PostgreSQL is, as the role that owns the schema; for migrate.",
+    )
+    postgres_schema: _Schema = Field(
+        default_factory=lambda data: (
+            str(data.get("service_instance_name", "test-coordinator")).lower().replace("-", "_")
+        ),
+        description="The schema of this instance; default: its name with underscores.",
+    )
+    postgres_pool_size: PositiveInt = Field(default=10, description="Connections kept open.")
+    postgres_max_overflow: NonNegativeInt = Field(
+        default=20, description="Connections opened beyond these under load."
+    )
+    postgres_pool_timeout: _Seconds = Field(
+        default=30, description="Seconds to wait for a connection."
+    )
+    postgres_pool_recycle: _Seconds = Field(
+        default=3600, description="Seconds after which a connection is replaced."
+    )
+    postgres_connect_timeout: _Seconds = Field(
+        default=3, description="Seconds to wait for the server to accept a connection."
+    )
+    postgres_lock_timeout: _Seconds = Field(
+        default=2, description="Seconds a statement waits for a lock."
+    )
+    postgres_idle_in_transaction_timeout: _Seconds = Field(
+        default=10, description="Seconds after which the server ends an idle transaction."
+    )
+    postgres_tls: Tls = Field(
+        default_factory=lambda data: _default_tls(data),  # noqa: PLW0108 - defined further down
+        description="Encryption of the connection; default: verify-full in production for hosts"
+        " that are not loopback, else prefer.",
+    )
+    postgres_tls_ca: Path | None = Field(default=None, description="The CA that signed the server.")
+    postgres_tls_cert: Path | None = Field(default=None, description="The client's certificate.")
+    postgres_tls_key: Path | None = Field(default=None, description="The key of that certificate.")
+    query_timeout: _Seconds = Field(default=30, description="Seconds a statement may take.")
+    batch_size: int = Field(
+        default=100, ge=1, le=10_000, description="Rows that travel at once in streams and prune."
+    )
+    log_sql_queries: bool = Field(
+        default=False, description="Log every statement (at DEBUG), never its parameters."
+    )
+
+    redis_url: _RedisUrl = Field(default="redis://localhost:6379/0", description="Where Redis is.")
+    redis_cluster: bool = Field(default=False, description="Whether that is a Redis Cluster.")
+    redis_namespace: _Namespace = Field(
+        default_factory=lambda data: (
+            str(data.get("service_name", "test-coordinator")).partition("-")[0]
+            + ":"
+            + str(data.get("service_instance_name", "test-coordinator"))
+        ),
+        description="What every key of this instance begins with; default: first word of the"
+        " service's name, a colon, the instance's name.",
+    )
+    redis_registry: _Namespace = Field(
+        default_factory=lambda data: (
+            str(data.get("service_name", "test-coordinator")).partition("-")[0] + ":services"
+        ),
+        description="What every key of the registry, which the family of instances shares,"
+        " begins with; default: first word of the service's name, a colon, services.",
+    )
+    redis_pool_size: PositiveInt = Field(default=10, description="Connections at the most.")
+    redis_pool_timeout: _Seconds = Field(default=5, description="Seconds to wait for one.")
+    redis_socket_timeout: _Seconds = Field(default=5, description="Seconds a command may take.")
+    redis_socket_connect_timeout: _Seconds = Field(
+        default=5, description="Seconds to wait for the server to accept a connection."
+    )
+    redis_sentinel_username: str | None = Field(
+        default=None, description="Who to be for the Sentinels of a redis+sentinel:// URL."
+    )
+    redis_sentinel_password: SecretStr | None = Field(
+        default=None, description="The Sentinels' own password, where they want one."
+    )
+    redis_tls_ca: Path | None = Field(default=None, description="The CA that signed the server.")
+    redis_tls_cert: Path | None = Field(default=None, description="The client's certificate.")
+    redis_tls_key: Path | None = Field(default=None, description="The key of that certificate.")
+
+    cache_reads: bool = Field(
+        default=False, description="Whether get_by_id is answered from Redis where it can be."
+    )
+    cache_ttl_default: PositiveInt = Field(
+        default=300, description="Seconds chaos events stay cached."
+    )
+    cache_ttl_scenarios: PositiveInt = Field(
+        default=600, description="Seconds scenarios stay cached."
+    )
+    cache_ttl_test_runs: PositiveInt = Field(
+        default=300, description="Seconds test runs stay cached."
+    )
+    cache_ttl_results: PositiveInt = Field(
+        default=180, description="Seconds test results stay cached."
+    )
+
+    heartbeat_interval: _Seconds = Field(
+        default=30, description="Seconds between two heartbeats of a registered service."
+    )
+    stale_service_threshold: _Seconds = Field(
+        default=300, description="Seconds of silence after which a service counts as gone."
+    )
+    health_check_timeout: _Seconds = Field(default=5, description="Seconds health_check may take.")
+
+    scenarios_retention_days: NonNegativeInt = Field(
+        default=365, description="Days archived and deprecated scenarios are kept; 0: for ever."
+    )
+    test_runs_retention_days: NonNegativeInt = Field(
+        default=90, description="Days finished test runs are kept; 0: for ever."
+    )
+    chaos_events_retention_days: NonNegativeInt = Field(
+        default=90, description="Days chaos events are kept; 0: for ever."
+    )
+    test_results_retention_days: NonNegativeInt = Field(
+        default=90, description="Days test results are kept; 0: for ever."
+    )
+
+    audit_retention_days: NonNegativeInt = Field(
+        default=0,
+        description="Days `audit prune` keeps sealed audit records; 0: for ever.",
+    )
+    retention_keep_last_runs: NonNegativeInt = Field(
+        default=0,
+        description="Runs of each scenario that stay whatever their age, with all that hangs on"
+        " them: the ones created last.",
+    )
+
+    audit_actor: str = Field(
+        default_factory=lambda data: data.get("service_instance_name", "test-coordinator"),
+        min_length=1,
+        max_length=255,
+        pattern=r"^\P{Cc}+$",
+        description="Who the audit trail says acts where audit_context does not say; default: the"
+        " instance's name.",
+    )
+
+    log_level: _Level = Field(default="INFO", description="The least level this library logs at.")
+    slow_query_threshold_ms: NonNegativeFloat = Field(
+        default=1000,
+        description="Milliseconds after which a statement is logged as slow; 0: never.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.stale_service_threshold <= self.heartbeat_interval:
+            raise _rule("stale_service_threshold must be greater than heartbeat_interval")
+        for backend in ("postgres", "redis"):
+            cert = getattr(self, f"{backend}_tls_cert")
+            key = getattr(self, f"{backend}_tls_key")
+            if (cert is None) != (key is None):
+                raise _rule(f"{backend}_tls_cert and {backend}_tls_key must be given together")
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_inputs(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # hide_input_in_errors covers str() of an error only; errors() and json() carry the
+        # inputs, and with them a password, unless they are replaced.
+        try:
+            return handler(data)
+        except ValidationError as broken:
+            raise ValidationError.from_exception_data(
+                broken.title,
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError("rule", "{rule}", {"rule": problem["msg"]}),
+                        loc=problem["loc"],
+                        input="(hidden)",
+                    )
+                    for problem in broken.errors(include_url=False, include_input=False)
+                    # A field that is derived from a broken one is no problem of its own.
+                    if problem["type"] != "default_factory_not_called"
+                ],
+                hide_input=True,
+            ) from None
+
+    @field_serializer(*_URLS)
+    def _masked(self, url: str | None) -> str | None:
+        return None if url is None else mask_password(url)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Name and value of every field, URLs without their passwords."""
+        for name, value in super().__repr_args__():
+            masked = name in _URLS and isinstance(value, str)
+            yield name, mask_password(value) if masked else value
+
+
+def _default_tls(data: dict[str, Any]) -> Tls:
+    private = data.get("embedded_data_dir") is not None
+    local = private or _is_local(str(data.get("postgres_url", "")))
+    return "verify-full" if data.get("environment") == "production" and not local else "prefer"
+
+
+def _is_local(url: str) -> bool:
+    """Whether every host of a URL, its option ``host`` included, certainly is this machine."""
+    place, _, query = url.partition("://")[2].partition("?")
+    named = place.rpartition("@")[2].partition("/")[0]
+    hosts = ",".join([named, *parse_qs(query).get("host", ())]).split(",")
+    return all(map(_is_loopback, hosts))
+
+
+def _is_loopback(host: str) -> bool:
+    if host.startswith("["):
+        name = host[1:].partition("]")[0]
+    else:
+        name = host.partition(":")[0] if host.count(":") == 1 else host
+    if not name or name.startswith("/") or name.lower() == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,575 @@
+"""The composition root: opens the backends, hands out repositories, reports, closes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import warnings
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+
+from test_coordinator_data_adapter import __version__
+from test_coordinator_data_adapter.adapters.stub import (
+    MemoryStore,
+    StubAuditRepository,
+    StubCacheRepository,
+    StubChaosEventsRepository,
+    StubRetentionRepository,
+    StubScenariosRepository,
+    StubServiceDiscoveryRepository,
+    StubTestResultsRepository,
+    StubTestRunsRepository,
+)
+from test_coordinator_data_adapter.config import AdapterConfig, mask_password
+from test_coordinator_data_adapter.interfaces.arguments import moment
+from test_coordinator_data_adapter.interfaces.retention import RetentionPolicy
+from test_coordinator_data_adapter.models.chaos_event import ChaosEvent
+from test_coordinator_data_adapter.models.scenario import Scenario
+from test_coordinator_data_adapter.models.test_result import TestResult
+from test_coordinator_data_adapter.models.test_run import TestRun
+from test_coordinator_data_adapter.models.values import MIN_MOMENT, utc_now
+from test_coordinator_data_adapter.observability.watch import Watch
+from test_coordinator_data_adapter.resilience.cached_reads import CachedReads, with_cached_reads
+from test_coordinator_data_adapter.resilience.events import EventLog
+from test_coordinator_data_adapter.resilience.late_backend import LateBackend, place_of
+from test_coordinator_data_adapter.resilience.registration import Registration
+from test_coordinator_data_adapter.resilience.supervision import Backend, BackendState, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
+
+    from test_coordinator_data_adapter.adapters.postgres.backend import (
+        PostgresBackend,
+        SessionMaker,
+    )
+    from test_coordinator_data_adapter.adapters.redis.backend import Client, RedisBackend
+    from test_coordinator_data_adapter.interfaces.audit import AuditRepository
+    from test_coordinator_data_adapter.interfaces.cache import CacheRepository
+    from test_coordinator_data_adapter.interfaces.chaos_events import ChaosEventsRepository
+    from test_coordinator_data_adapter.interfaces.retention import (
+        OnProgress,
+        RetentionReport,
+        RetentionRepository,
+    )
+    from test_coordinator_data_adapter.interfaces.scenarios import ScenariosRepository
+    from test_coordinator_data_adapter.interfaces.service_discovery import (
+        ServiceDiscoveryRepository,
+    )
+    from test_coordinator_data_adapter.interfaces.test_results import TestResultsRepository
+    from test_coordinator_data_adapter.interfaces.test_runs import TestRunsRepository
+    from test_coordinator_data_adapter.models.entity import Entity
+    from test_coordinator_data_adapter.models.service import ServiceInfo
+    from test_coordinator_data_adapter.models.values import JsonValue
+    from test_coordinator_data_adapter.observability.facts import Observer
+
+__all__ = ["AdapterFactory"]
+
+BackendT = TypeVar("BackendT", bound=Backend)
+RepositoryT = TypeVar("RepositoryT")
+
+_IN_MEMORY: Final = "nothing was opened: everything is kept in memory and gone with the process"
+# Starting a private server may begin with making its data folder.
+_EMBEDDED_DEADLINE: Final = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Supervised(Generic[BackendT]):
+    """A backend, once it is open, and who watches over it."""
+
+    supervisor: Supervisor
+    backend: Callable[[], BackendT]
+    load: Callable[[], Awaitable[object]] | None = None
+
+    async def start(self, *, strict: bool) -> None:
+        """Import the driver, which no deadline should pay for, and open the backend."""
+        if self.load is not None:
+            await self.load()
+        await self.supervisor.start(strict=strict)
+
+
+class AdapterFactory:
+    """Opens what is configured, hands out repositories, and closes what it opened.
+
+    Use it as an async context manager, or call `initialize` and `cleanup`. Where a backend
+    cannot be used, the repositories it would serve are in memory: one store for each
+    factory, so that every handle sees the same data; volatile, as health and a WARNING say.
+    Which one a caller gets is decided when it asks for a repository and never changes in
+    the middle of a call. A backend that was live and dies stays the one handed out: its
+    repositories raise until it is back, and never answer from memory.
+
+    A factory belongs to one event loop at a time and can be initialised again after
+    `cleanup`, then with an empty memory.
+
+    Attributes:
+        config: the settings it was made with.
+    """
+
+    def __init__(
+        self, config: AdapterConfig | None = None, *, observers: Sequence[Observer] = ()
+    ) -> None:
+        """Make a factory; nothing is opened yet.
+
+        Args:
+            config: the settings; None reads them from the environment.
+            observers: who is told of every operation, trip and change of state.
+
+        Raises:
+            pydantic.ValidationError: the environment holds a bad value.
+        """
+        self.config = config or AdapterConfig()
+        self._is_initialized = False
+        self._changing = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opened = AsyncExitStack()
+        self._events = EventLog(self.config.log_level)
+        self._watch = Watch(
+            observers,
+            self._events,
+            slow_after=self.config.slow_query_threshold_ms / 1000 or math.inf,
+            statements=self.config.log_sql_queries,
+        )
+        self._memory = MemoryStore(audit_actor=self.config.audit_actor)
+        self._warned = False
+        self._postgres: _Supervised[PostgresBackend] | None = None
+        self._redis: _Supervised[RedisBackend] | None = None
+        self._cached_reads: CachedReads | None = None
+
+    async def initialize(self) -> None:
+        """Open the backends; again does nothing.
+
+        A backend that does not answer is tried again in the background; until it answers,
+        its repositories are in memory.
+
+        Raises:
+            ConfigurationError: a backend is misconfigured and ``startup_strict`` holds;
+                nothing stays open.
+        """
+        async with self._one_at_a_time():
+            if self._is_initialized:
+                return
+            async with AsyncExitStack() as opening:
+                if not self.config.in_memory:
+                    await self._open_backends(opening)
+                self._opened = opening.pop_all()
+            self._is_initialized = True
+            self._events.info("factory_initialized", instance=self.config.service_instance_name)
+
+    async def cleanup(self) -> None:
+        """Close everything `initialize` opened; again does nothing."""
+        async with self._one_at_a_time():
+            if not self._is_initialized:
+                return
+            self._is_initialized = False
+            self._warned = False
+            self._memory = MemoryStore(audit_actor=self.config.audit_actor)
+            self._postgres = None
+            self._redis = None
+            self._cached_reads = None
+            opened, self._opened = self._opened, AsyncExitStack()
+            await opened.aclose()
+            self._events.info("factory_closed", instance=self.config.service_instance_name)
+
+    async def __aenter__(self) -> Self:
+        """Initialise; comes back with the factory."""
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Clean up, whatever happened."""
+        await self.cleanup()
+
+    def __del__(self) -> None:
+        """Say that it was never closed."""
+        if getattr(self, "_is_initialized", False):
+            warnings.warn(
+                f"unclosed {type(self).__name__}: use `async with`, or await cleanup()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+    async def health_check(self) -> dict[str, JsonValue]:
+        """How the factory and its backends are; never raises, holds no secret.
+
+        Returns:
+            ``factory_initialized``, ``status`` ("healthy", "degraded" or "misconfigured"),
+            ``version``, and under ``postgres`` and ``redis`` at least ``connected``,
+            ``error`` and ``state``; within ``health_check_timeout`` seconds.
+        """
+        postgres, redis = await asyncio.gather(
+            self._health_of(self._postgres), self._health_of(self._redis)
+        )
+        states = {postgres["state"], redis["state"]}
+        if BackendState.MISCONFIGURED in states:
+            status = "misconfigured"
+        else:
+            status = "healthy" if postgres["connected"] and redis["connected"] else "degraded"
+        return {
+            "factory_initialized": self._is_initialized,
+            "status": status,
+            "version": __version__,
+            "postgres": postgres,
+            "redis": redis,
+        }
+
+    def get_scenarios_repository(self, use_stub: bool = False) -> ScenariosRepository:
+        """Where scenarios are kept; ``use_stub`` asks for the one in memory."""
+        live = self._live(self._postgres, use_stub)
+        if live:
+            return self._watch.repository(self._cached(live.scenarios, Scenario), "postgres")
+        return self._watch.repository(StubScenariosRepository(self._memory), "stub")
+
+    def get_test_runs_repository(self, use_stub: bool = False) -> TestRunsRepository:
+        """Where test runs are kept; ``use_stub`` asks for the one in memory."""
+        live = self._live(self._postgres, use_stub)
+        if live:
+            return self._watch.repository(self._cached(live.test_runs, TestRun), "postgres")
+        return self._watch.repository(StubTestRunsRepository(self._memory), "stub")
+
+    def get_chaos_events_repository(self, use_stub: bool = False) -> ChaosEventsRepository:
+        """Where chaos events are kept; ``use_stub`` asks for the one in memory."""
+        live = self._live(self._postgres, use_stub)
+        if live:
+            return self._watch.repository(self._cached(live.chaos_events, ChaosEvent), "postgres")
+        return self._watch.repository(StubChaosEventsRepository(self._memory), "stub")
+
+    def get_test_results_repository(self, use_stub: bool = False) -> TestResultsRepository:
+        """Where test results are kept; ``use_stub`` asks for the one in memory."""
+        live = self._live(self._postgres, use_stub)
+        if live:
+            return self._watch.repository(self._cached(live.test_results, TestResult), "postgres")
+        return self._watch.repository(StubTestResultsRepository(self._memory), "stub")
+
+    def get_service_discovery_repository(
+        self, use_stub: bool = False
+    ) -> ServiceDiscoveryRepository:
+        """The registry of services; ``use_stub`` asks for the one in memory."""
+        live = self._live(self._redis, use_stub)
+        if live:
+            return self._watch.repository(live.services, "redis")
+        return self._watch.repository(StubServiceDiscoveryRepository(self._memory), "stub")
+
+    def get_cache_repository(self, use_stub: bool = False) -> CacheRepository:
+        """The cache; ``use_stub`` asks for the one in memory."""
+        live = self._live(self._redis, use_stub)
+        if live:
+            return self._watch.repository(live.cache, "redis")
+        return self._watch.repository(StubCacheRepository(self._memory), "stub")
+
+    def get_audit_repository(self, use_stub: bool = False) -> AuditRepository:
+        """The trail of every mutation; ``use_stub`` asks for the one in memory."""
+        live = self._live(self._postgres, use_stub)
+        if live:
+            return self._watch.repository(live.audit, "postgres")
+        return self._watch.repository(StubAuditRepository(self._memory), "stub")
+
+    def get_retention_repository(self, use_stub: bool = False) -> RetentionRepository:
+        """What deletes what was kept long enough; ``use_stub`` asks for the one in memory."""
+        live = self._live(self._postgres, use_stub)
+        if live:
+            return self._watch.repository(live.retention, "postgres")
+        return self._watch.repository(StubRetentionRepository(self._memory), "stub")
+
+    async def prune_expired(
+        self,
+        now: datetime | None = None,
+        dry_run: bool = False,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> RetentionReport:
+        """Delete what is older than the ``*_retention_days`` of the settings.
+
+        Archived and deprecated scenarios go by the time they last changed; finished runs,
+        events and results by the time they were created. The last
+        ``retention_keep_last_runs`` runs of each scenario stay, and nothing goes that hangs
+        on a run that stays for that reason, or that is pending or running.
+
+        Args:
+            now: what ages are counted from; None: this machine's time.
+            dry_run: only report what would go.
+            on_progress: told after every batch.
+
+        Raises:
+            InvalidValueError: ``now`` has no time zone.
+        """
+        config, repository = self.config, self.get_retention_repository()
+        moment_now = utc_now() if now is None else moment(now, "now")
+
+        def before(days: int) -> datetime | None:
+            # Nothing is older than the oldest moment that can be stored.
+            reaches_back = 0 < days <= (moment_now - MIN_MOMENT).days
+            return moment_now - timedelta(days=days) if reaches_back else None
+
+        policy = RetentionPolicy(
+            scenarios=before(config.scenarios_retention_days),
+            test_runs=before(config.test_runs_retention_days),
+            chaos_events=before(config.chaos_events_retention_days),
+            test_results=before(config.test_results_retention_days),
+            keep_last_runs=config.retention_keep_last_runs,
+        )
+        if dry_run:
+            return await repository.survey(policy)
+        report = await repository.sweep(policy, on_progress=on_progress)
+        if self._cached_reads is not None:
+            for kind in (Scenario, TestRun, ChaosEvent, TestResult):
+                await self._cached_reads.forget(kind.entity_name)
+        pruned = {kind: one.pruned for kind, one in report.kinds.items()}
+        self._events.info("expired_pruned", **pruned)
+        return report
+
+    def registered(self, service: ServiceInfo) -> Registration:
+        """Keep a service registered for as long as an ``async with`` lasts.
+
+        It beats every ``heartbeat_interval`` seconds, registers again when the registry lost
+        it, outlives outages of the registry, and is deregistered on exit.
+
+        Args:
+            service: who to register.
+
+        Raises:
+            InvalidValueError: the service breaks a rule.
+        """
+        return Registration(
+            self.get_service_discovery_repository,
+            service,
+            heartbeat_interval=self.config.heartbeat_interval,
+            events=self._events,
+        )
+
+    async def remove_stale_services(self, *, max_fraction: float | None = 0.5) -> int:
+        """Forget every service that was silent for longer than ``stale_service_threshold``.
+
+        Args:
+            max_fraction: the greatest share of the registry that may go at once; None: all.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            ConflictError: more than that would go; nothing was removed.
+        """
+        registry = self.get_service_discovery_repository()
+        return await registry.remove_stale_services(
+            self.config.stale_service_threshold, max_fraction=max_fraction
+        )
+
+    def get_session_maker(self) -> SessionMaker | None:
+        """SQLAlchemy's session maker on the open engine; None while PostgreSQL is not open."""
+        live = self._live(self._postgres, use_stub=False, quietly=True)
+        return live.session_maker if live else None
+
+    def get_redis_client(self) -> Client | None:
+        """redis-py's client with the same settings; None while Redis is not open."""
+        live = self._live(self._redis, use_stub=False, quietly=True)
+        return live.client if live else None
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        # A lock stays with the event loop that first waited for it; the next life may have another.
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._changing = loop, asyncio.Lock()
+        return self._changing
+
+    def _live(
+        self,
+        supervised: _Supervised[BackendT] | None,
+        use_stub: bool,
+        *,
+        quietly: bool = False,
+    ) -> BackendT | None:
+        if use_stub:
+            return None
+        if not self._is_initialized and not quietly and not self._warned:
+            self._warned = True
+            self._events.warning(
+                "repository_handed_out_in_memory",
+                reason="the factory is not initialised",
+                still_works="everything, until the process ends",
+            )
+        return supervised.backend() if supervised and supervised.supervisor.is_live else None
+
+    def _cached(self, repository: RepositoryT, kind: type[Entity]) -> RepositoryT:
+        reads = self._cached_reads
+        return repository if reads is None else with_cached_reads(repository, kind, reads)
+
+    def _cache_reads_in(self, redis: Callable[[], RedisBackend]) -> CachedReads:
+        from test_coordinator_data_adapter.adapters.redis.read_cache import RedisReadCache
+
+        config = self.config
+        return CachedReads(
+            RedisReadCache(lambda: redis().keyspace),
+            {
+                Scenario.entity_name: config.cache_ttl_scenarios,
+                TestRun.entity_name: config.cache_ttl_test_runs,
+                TestResult.entity_name: config.cache_ttl_results,
+                ChaosEvent.entity_name: config.cache_ttl_default,
+            },
+            events=self._events,
+            on_used=self._watch.on_cache_used(),
+        )
+
+    async def _health_of(self, supervised: _Supervised[BackendT] | None) -> dict[str, JsonValue]:
+        if supervised is None:
+            return {"connected": False, "error": _IN_MEMORY, "state": "in_memory"}
+        try:
+            return await supervised.supervisor.health(self.config.health_check_timeout)
+        except Exception as defect:  # noqa: BLE001 - whoever asks how things are gets an answer
+            return {
+                "connected": False,
+                "error": f"the check itself failed with {type(defect).__name__}",
+                "state": supervised.supervisor.state.value,
+            }
+
+    async def _open_backends(self, opening: AsyncExitStack) -> None:
+        self._postgres = self._supervise_postgres()
+        self._redis = self._supervise_redis()
+        if self.config.cache_reads:
+            self._cached_reads = self._cache_reads_in(self._redis.backend)
+        both = (self._postgres, self._redis)
+        for supervised in both:
+            opening.push_async_callback(supervised.supervisor.stop)
+        try:
+            async with asyncio.TaskGroup() as starting:
+                for supervised in both:
+                    starting.create_task(supervised.start(strict=self.config.startup_strict))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    def _supervise_postgres(self) -> _Supervised[PostgresBackend]:
+        config = self.config
+
+        def make(url: str) -> PostgresBackend:
+            # The drivers are imported when something is opened, not when the package is imported.
+            from test_coordinator_data_adapter.adapters.postgres.backend import PostgresBackend
+            from test_coordinator_data_adapter.adapters.postgres.settings import (
+                DatabaseSettings,
+                TlsSettings,
+            )
+
+            settings = DatabaseSettings(
+                url=url,
+                schema=config.postgres_schema,
+                pool_size=config.postgres_pool_size,
+                max_overflow=config.postgres_max_overflow,
+                pool_timeout=config.postgres_pool_timeout,
+                pool_recycle=config.postgres_pool_recycle,
+                connect_timeout=config.postgres_connect_timeout,
+                query_timeout=config.query_timeout,
+                lock_timeout=config.postgres_lock_timeout,
+                idle_in_transaction_timeout=config.postgres_idle_in_transaction_timeout,
+                application_name=f"{config.service_instance_name} {config.service_version}",
+                audit_actor=config.audit_actor,
+                tls=TlsSettings(
+                    mode=config.postgres_tls,
+                    root_certificate=config.postgres_tls_ca,
+                    certificate=config.postgres_tls_cert,
+                    key=config.postgres_tls_key,
+                ),
+            )
+            return PostgresBackend(
+                settings, batch_size=config.batch_size, hooks_at=self._watch.hooks
+            )
+
+        without = "scenarios, runs, events and results are kept in memory and gone with the process"
+        if config.embedded_data_dir is None:
+            late = LateBackend(
+                "postgres",
+                place_of(config.postgres_url, 5432),
+                lambda: make(config.postgres_url),
+                patience=config.postgres_connect_timeout,
+            )
+            deadline = config.postgres_connect_timeout + 2.0
+            supervisor = self._supervisor(late, without=without, deadline=deadline)
+            return _Supervised(supervisor, lambda: late.inner, late.load)
+
+        from test_coordinator_data_adapter.adapters.postgres.migration import migrate
+        from test_coordinator_data_adapter.embedded import EmbeddedPostgres, PostgresEndpoint
+        from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
+
+        async def bring_the_schema(endpoint: PostgresEndpoint) -> None:
+            await migrate(endpoint.owner_url, config.postgres_schema)
+
+        embedded = EmbeddedBackend(
+            "postgres",
+            EmbeddedPostgres(config.embedded_data_dir),
+            lambda endpoint: make(endpoint.application_url),
+            prepare=bring_the_schema,
+        )
+        supervisor = self._supervisor(embedded, without=without, deadline=_EMBEDDED_DEADLINE)
+        return _Supervised(supervisor, lambda: embedded.inner)
+
+    def _supervisor(self, backend: Backend, *, without: str, deadline: float) -> Supervisor:
+        return Supervisor(
+            backend,
+            self._events,
+            without=without,
+            deadline=deadline,
+            on_supervision=self._watch.on_supervision(),
+        )
+
+    def _supervise_redis(self) -> _Supervised[RedisBackend]:
+        config = self.config
+
+        def make(url: str) -> RedisBackend:
+            from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings, Tls
+            from test_coordinator_data_adapter.adapters.redis.backend import RedisBackend
+
+            tls = Tls(
+                ca_file=config.redis_tls_ca,
+                cert_file=config.redis_tls_cert,
+                key_file=config.redis_tls_key,
+            )
+            settings = KeyspaceSettings(
+                url=url,
+                namespace=config.redis_namespace,
+                registry=f"{config.redis_registry}:",
+                pool_size=config.redis_pool_size,
+                pool_timeout=config.redis_pool_timeout,
+                socket_timeout=config.redis_socket_timeout,
+                connect_timeout=config.redis_socket_connect_timeout,
+                tls=None if tls == Tls() else tls,
+                cluster=config.redis_cluster and config.embedded_data_dir is None,
+                sentinel_username=config.redis_sentinel_username,
+                sentinel_password=(
+                    config.redis_sentinel_password.get_secret_value()
+                    if config.redis_sentinel_password is not None
+                    else None
+                ),
+            )
+            return RedisBackend(settings, hooks_at=self._watch.hooks)
+
+        without = "services and cache are kept in memory and gone with the process"
+        if config.embedded_data_dir is None:
+            scheme = config.redis_url.partition("://")[0]
+            late = LateBackend(
+                "redis",
+                place_of(config.redis_url, 6379) if scheme in {"redis", "rediss"} else None,
+                lambda: make(config.redis_url),
+                patience=config.redis_socket_connect_timeout,
+            )
+            deadline = config.redis_socket_connect_timeout + 2.0
+            supervisor = self._supervisor(late, without=without, deadline=deadline)
+            return _Supervised(supervisor, lambda: late.inner, late.load)
+
+        from test_coordinator_data_adapter.embedded import EmbeddedValkey
+        from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
+
+        embedded = EmbeddedBackend(
+            "redis",
+            EmbeddedValkey(config.embedded_data_dir),
+            lambda endpoint: make(endpoint.url),
+        )
+        supervisor = self._supervisor(embedded, without=without, deadline=_EMBEDDED_DEADLINE)
+        return _Supervised(supervisor, lambda: embedded.inner)
+
+    @staticmethod
+    def _mask_password(url: str) -> str:
+        return mask_password(url)

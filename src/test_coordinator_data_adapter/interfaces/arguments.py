@@ -1,0 +1,225 @@
+"""The rules of arguments, held by every backend before anything is sent."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, TypeAlias, TypeVar, cast
+
+from pydantic_core import PydanticCustomError
+
+from test_coordinator_data_adapter.errors import InvalidValueError
+from test_coordinator_data_adapter.models.values import (
+    MAX_INTEGER,
+    MAX_MOMENT,
+    MIN_MOMENT,
+    JsonValue,
+    copy_json,
+)
+
+__all__ = [
+    "MAX_BATCH",
+    "MAX_LIMIT",
+    "MAX_TTL",
+    "OneOrMore",
+    "batch_size_of",
+    "cache_items",
+    "cache_key",
+    "cache_keys",
+    "cache_value",
+    "fraction",
+    "identifier",
+    "integer",
+    "member",
+    "members",
+    "moment",
+    "not_an_integer",
+    "offset_of",
+    "page_limit",
+    "seconds",
+    "sum_out_of_range",
+    "text",
+    "time_to_live",
+]
+
+MAX_LIMIT: Final = 1000
+MAX_BATCH: Final = 10_000
+MAX_TTL: Final = 2**31 - 1
+MAX_KEY_LENGTH: Final = 1024
+
+_ValueT = TypeVar("_ValueT", bound=str)
+_MemberT = TypeVar("_MemberT", bound=StrEnum)
+
+OneOrMore: TypeAlias = _ValueT | Collection[_ValueT]
+"""One value, or a collection of which any value will do."""
+
+_IDENTIFIER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
+_KEY: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_KEY_LENGTH}}}")
+_TEXT: Final = re.compile(r"[^\x00\ud800-\udfff]*")
+
+
+def _refused(field: str, rule: str, entity: str | None = None) -> InvalidValueError:
+    about = f"{entity}: {field}" if entity else field
+    return InvalidValueError(f"{about} {rule}", field=field, rule=rule, entity=entity)
+
+
+def identifier(value: object, field: str, entity: str | None = None) -> str:
+    """An id: 1 to 255 characters without control characters or lone surrogates."""
+    if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
+        return value
+    raise _refused(
+        field,
+        "must be text of 1 to 255 characters without control characters or lone surrogates",
+        entity,
+    )
+
+
+def text(value: object, field: str) -> str:
+    """Text without NUL or lone surrogates."""
+    if isinstance(value, str) and _TEXT.fullmatch(value):
+        return value
+    raise _refused(field, "must be text without NUL or lone surrogates")
+
+
+def integer(value: object, field: str, *, least: int = -MAX_INTEGER - 1) -> int:
+    """An integer of 64 bits, not below ``least``."""
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_INTEGER:
+        return value
+    low = "-2^63" if least < 0 else str(least)
+    raise _refused(field, f"must be an integer from {low} to 2^63-1")
+
+
+def _between(value: object, field: str, least: int, most: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        return value
+    raise _refused(field, f"must be an integer from {least} to {most}")
+
+
+def page_limit(value: object) -> int:
+    """How many items a page holds: 1 to 1000."""
+    return _between(value, "limit", 1, MAX_LIMIT)
+
+
+def offset_of(value: object) -> int:
+    """How many items are left out first: 0 or more."""
+    return integer(value, "offset", least=0)
+
+
+def batch_size_of(value: object) -> int:
+    """How many rows travel at once: 1 to 10,000."""
+    return _between(value, "batch_size", 1, MAX_BATCH)
+
+
+def moment(value: object, field: str) -> datetime:
+    """A datetime with a time zone, from 1970-01-01 to 9999-12-31; comes back in UTC."""
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        try:
+            in_utc = value.astimezone(UTC)
+        except OverflowError:
+            in_utc = None
+        if in_utc is not None and MIN_MOMENT <= in_utc <= MAX_MOMENT:
+            return in_utc
+    raise _refused(field, "must be a datetime with a time zone, from 1970-01-01 to 9999-12-31")
+
+
+def member(value: object, kind: type[_MemberT], field: str) -> _MemberT:
+    """Exactly one member of an enumeration."""
+    if isinstance(value, str):
+        return members(value, kind, field)[0]
+    raise _refused(field, f"must be one of: {', '.join(kind)}")
+
+
+def members(value: object, kind: type[_MemberT], field: str) -> tuple[_MemberT, ...]:
+    """One member of an enumeration or a collection of them, as a tuple without repeats."""
+    several: Iterable[object]
+    if isinstance(value, str):
+        several = (value,)
+    elif isinstance(value, Collection):
+        several = cast("Collection[object]", value)
+    else:
+        several = (None,)
+    try:
+        return tuple(dict.fromkeys(kind(cast("str", item)) for item in several))
+    except ValueError:
+        known = ", ".join(kind)
+        raise _refused(field, f"must be one or several of: {known}") from None
+
+
+def seconds(value: object, field: str) -> float:
+    """A span of time in seconds: finite, 0 or more."""
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and 0 <= value <= MAX_TTL
+    ):
+        return value
+    raise _refused(field, f"must be a number of seconds from 0 to {MAX_TTL}")
+
+
+def fraction(value: object, field: str) -> float:
+    """A share of a whole: 0 to 1."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return value
+    raise _refused(field, "must be a number from 0 to 1")
+
+
+def time_to_live(value: object) -> int:
+    """Whole seconds until a cache entry expires: 1 to 2^31-1."""
+    return _between(value, "ttl", 1, MAX_TTL)
+
+
+def cache_key(value: object, field: str = "key") -> str:
+    """A cache key: 1 to 1024 characters without control characters or lone surrogates."""
+    if isinstance(value, str) and _KEY.fullmatch(value):
+        return value
+    raise _refused(
+        field,
+        f"must be text of 1 to {MAX_KEY_LENGTH} characters without control characters"
+        " or lone surrogates",
+    )
+
+
+def cache_keys(values: Iterable[object]) -> list[str]:
+    """Cache keys, each once, in the order given; one str is refused: it is no list of keys."""
+    if isinstance(values, str | bytes):
+        raise _refused("keys", "must be a collection of keys, not one text")
+    return list(dict.fromkeys(cache_key(value, "keys") for value in values))
+
+
+def cache_value(value: JsonValue, field: str = "value") -> JsonValue:
+    """An isolated copy of a JSON value of at most 1 MiB."""
+    try:
+        return copy_json(value, field=field)
+    except PydanticCustomError as problem:
+        context = problem.context or {}
+        raise _refused(str(context["path"]), str(context["rule"])) from None
+
+
+def cache_items(items: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Isolated copies of the values under checked keys."""
+    if not isinstance(cast("object", items), Mapping):
+        raise _refused("items", "must be a mapping of keys to values")
+    return {
+        cache_key(key, "items"): cache_value(value, f"items[{position}]")
+        for position, (key, value) in enumerate(items.items())
+    }
+
+
+def not_an_integer(key: str) -> InvalidValueError:
+    """The error every backend raises when a value cannot be counted with."""
+    rule = "must hold an integer to be incremented"
+    return InvalidValueError(
+        f"cache_key {key!r} {rule}", entity="cache_key", id=key, field="key", rule=rule
+    )
+
+
+def sum_out_of_range(key: str) -> InvalidValueError:
+    """The error every backend raises when a sum does not fit 64 bits."""
+    rule = "must leave a sum of 64 bits"
+    return InvalidValueError(
+        f"cache_key {key!r}: amount {rule}", entity="cache_key", id=key, field="amount", rule=rule
+    )

@@ -1,0 +1,142 @@
+"""The port of chaos events."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from test_coordinator_data_adapter.interfaces.arguments import OneOrMore, integer, member, members
+from test_coordinator_data_adapter.interfaces.queries import ChaosEventQuery
+from test_coordinator_data_adapter.interfaces.stored import StoredRepository
+from test_coordinator_data_adapter.models.chaos_event import ChaosEvent, EventStatus, EventType
+
+__all__ = ["ChaosEventsRepository", "EventChanges"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventChanges:
+    """What one transition of an event sets; None leaves what is stored.
+
+    Attributes:
+        status: the new status.
+        recovery_time_ms: how long the service took to recover, in milliseconds.
+
+    Raises:
+        InvalidValueError: a recovery time out of range.
+    """
+
+    status: EventStatus
+    recovery_time_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.recovery_time_ms is not None:
+            integer(self.recovery_time_ms, "recovery_time_ms", least=0)
+
+
+class ChaosEventsRepository(StoredRepository[ChaosEvent, ChaosEventQuery]):
+    """Where injected faults are kept."""
+
+    @abstractmethod
+    async def create(self, event: ChaosEvent) -> ChaosEvent:
+        """Store a new event exactly as given, its times included.
+
+        Raises:
+            DuplicateError: there is one with that id already; it stays as it is.
+        """
+
+    @abstractmethod
+    async def get_by_id(self, event_id: str) -> ChaosEvent | None:
+        """The event with that id, or None."""
+
+    @abstractmethod
+    async def update(self, event: ChaosEvent) -> ChaosEvent:
+        """Replace the stored event of that id, all but ``created_at``.
+
+        Raises:
+            NotFoundError: there is none with that id.
+        """
+
+    @abstractmethod
+    async def transition(
+        self,
+        event_id: str,
+        changes: EventChanges,
+        expected: tuple[EventStatus, ...] | None = None,
+    ) -> ChaosEvent:
+        """Apply changes in one atomic step.
+
+        Args:
+            event_id: which one.
+            changes: what to set.
+            expected: apply only when the status is one of these; None: whatever it is.
+
+        Raises:
+            NotFoundError: there is none with that id.
+            ConflictError: its status is another; nothing was applied.
+        """
+
+    @abstractmethod
+    async def total_recovery_time(self, query: ChaosEventQuery) -> tuple[int, int]:
+        """The sum of ``recovery_time_ms`` over what matches, and how many have one. Exact."""
+
+    async def get_by_run(self, run_id: str) -> list[ChaosEvent]:
+        """All events of that run."""
+        return await self.list_matching(ChaosEventQuery(run_id=run_id))
+
+    async def get_by_type(self, event_type: EventType) -> list[ChaosEvent]:
+        """All events of that type."""
+        return await self.list_matching(ChaosEventQuery(event_type=event_type))
+
+    async def get_by_service(self, service_name: str) -> list[ChaosEvent]:
+        """All events that hit that service."""
+        return await self.list_matching(ChaosEventQuery(target_service=service_name))
+
+    async def update_status(
+        self,
+        event_id: str,
+        status: EventStatus,
+        *,
+        expected: OneOrMore[EventStatus] | None = None,
+    ) -> ChaosEvent:
+        """Set the status: `transition`, where of N concurrent calls that expect the same
+        status and set another exactly one wins.
+
+        Args:
+            event_id: which one.
+            status: the new status; any is allowed.
+            expected: apply only when the status is this one or one of these.
+
+        Raises:
+            NotFoundError: there is none with that id.
+            ConflictError: its status is another; nothing was applied.
+        """
+        return await self.transition(
+            event_id,
+            EventChanges(status=member(status, EventStatus, "status")),
+            None if expected is None else members(expected, EventStatus, "expected"),
+        )
+
+    async def record_recovery(self, event_id: str, recovery_time_ms: int) -> ChaosEvent:
+        """The service recovered: status RECOVERED, with the time it took in milliseconds.
+
+        Raises:
+            NotFoundError: there is none with that id.
+        """
+        return await self.transition(
+            event_id,
+            EventChanges(
+                status=EventStatus.RECOVERED,
+                recovery_time_ms=integer(recovery_time_ms, "recovery_time_ms", least=0),
+            ),
+        )
+
+    async def get_active_events(self) -> list[ChaosEvent]:
+        """All events that are INJECTED or IN_PROGRESS."""
+        return await self.list_matching(
+            ChaosEventQuery(status=(EventStatus.INJECTED, EventStatus.IN_PROGRESS))
+        )
+
+    async def calculate_average_recovery_time(self, event_type: EventType) -> float:
+        """The mean ``recovery_time_ms`` over events of that type that have one; else 0.0."""
+        total, events = await self.total_recovery_time(ChaosEventQuery(event_type=event_type))
+        return total / max(1, events)

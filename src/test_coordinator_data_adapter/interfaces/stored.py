@@ -1,0 +1,99 @@
+"""What the ports of the four stored kinds have in common: asking by query."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from test_coordinator_data_adapter.interfaces.queries import Page, Query
+from test_coordinator_data_adapter.models.entity import Entity
+
+__all__ = ["StoredRepository"]
+
+EntityT = TypeVar("EntityT", bound=Entity)
+QueryT = TypeVar("QueryT", bound=Query)
+
+
+class StoredRepository(ABC, Generic[EntityT, QueryT]):
+    """A store of one kind of entity.
+
+    Rules of every method of every stored kind:
+
+    * What goes in and what comes out is a copy: changing an object you hold never changes
+      the store.
+    * Lists are ordered by (created_at, id), ids by code point, unless said otherwise; ties
+      never reorder between calls.
+    * Bad input is an `InvalidValueError` that names the field and the rule; nothing was
+      sent and nothing was applied.
+    * Mutations of one id are atomic; a mutating method returns what is now stored.
+    * A caller reads its own writes.
+    * Kinds refer to each other softly: a named run or scenario need not exist.
+    * Beside the errors a method names, a live backend raises `UnavailableError` (not
+      applied), `OutcomeUnknownError` (a write whose answer was lost), `OverloadedError`
+      (not applied), `ConfigurationError` or `DataIntegrityError`, each within its deadline.
+    """
+
+    @abstractmethod
+    async def find(
+        self, query: QueryT, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[EntityT]:
+        """One page of what matches, ordered by (created_at, id).
+
+        Pages are stable: entities created or deleted between two pages neither repeat nor
+        displace others; one created behind the cursor's position is not met any more.
+
+        Args:
+            query: what to look for; one without any field matches everything.
+            limit: how many items at the most, 1 to 1000.
+            cursor: ``next_cursor`` of the page before; None for the first page.
+
+        Returns:
+            The page; its ``next_cursor`` is None exactly when nothing followed.
+
+        Raises:
+            InvalidValueError: ``limit`` out of range, or a text that is no cursor.
+        """
+
+    @abstractmethod
+    async def list_matching(self, query: QueryT) -> list[EntityT]:
+        """Everything that matches, in one trip, ordered by (created_at, id).
+
+        Prefer `find` or `stream` where the answer may be large.
+        """
+
+    @abstractmethod
+    def stream(self, query: QueryT, *, batch_size: int | None = None) -> AsyncIterator[EntityT]:
+        """Everything that matches, one by one, ordered by (created_at, id), in constant memory.
+
+        Each entity comes at most once, and every one that matches throughout comes; one
+        that is created, changed or deleted meanwhile may or may not. No connection is held
+        while the consumer thinks, and an abandoned stream leaves nothing behind.
+
+        Args:
+            query: what to look for.
+            batch_size: how many rows travel at once, 1 to 10,000; None for the default.
+
+        Raises:
+            InvalidValueError: ``batch_size`` out of range; raised at the first item.
+        """
+
+    @abstractmethod
+    async def count(self, query: QueryT) -> int:
+        """How many match."""
+
+    @abstractmethod
+    async def prune(self, older_than: datetime, *, batch_size: int | None = None) -> int:
+        """Delete what was created before a time, in bounded batches.
+
+        Pending and running test runs stay, whatever their age. A prune that fails or is
+        cancelled half way has removed whole batches; repeating it goes on.
+
+        Args:
+            older_than: aware; what was created exactly then stays.
+            batch_size: how many go at once, 1 to 10,000; None for the default.
+
+        Returns:
+            How many were deleted.
+        """

@@ -1,0 +1,83 @@
+"""A record of the audit trail: who changed what, when, and from what to what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from test_coordinator_data_adapter.models.values import JsonValue
+
+__all__ = ["AuditKind", "AuditOperation", "AuditRecord", "TimelineEntry"]
+
+
+class AuditKind(StrEnum):
+    """What a mutation was about."""
+
+    SCENARIO = "scenario"
+    TEST_RUN = "test_run"
+    CHAOS_EVENT = "chaos_event"
+    TEST_RESULT = "test_result"
+
+
+class AuditOperation(StrEnum):
+    """What a mutation did, judged by its effect and not by the method that was called."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    STATUS_CHANGE = "status_change"
+    RECOVERY = "recovery"
+    BULK_CREATE = "bulk_create"
+    PRUNE = "prune"
+
+
+class AuditRecord(BaseModel):
+    """One mutation, as the store itself recorded it.
+
+    Attributes:
+        record_id: its place in the trail; later records have greater ones, with gaps.
+        recorded_at: when, by the store's clock, UTC.
+        actor: who, as `audit_context` or the settings said; else the role of the database.
+        operation: what was done.
+        kind: to what kind.
+        entity_id: to which one; None for a bulk creation or a prune.
+        entity_ids: which ones a prune removed; empty for everything else.
+        count: how many were touched.
+        before: the changed fields as they were, JSON; None where there was nothing before.
+        after: the changed fields as they became, JSON; None where nothing was left.
+        correlation_id: what the mutation belongs to, as `audit_context` said, or None.
+        reason: why, as `audit_context` said, or None.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    record_id: int
+    recorded_at: datetime
+    actor: str
+    operation: AuditOperation
+    kind: AuditKind
+    entity_id: str | None = None
+    entity_ids: tuple[str, ...] = ()
+    count: int = 1
+    before: dict[str, JsonValue] | None = None
+    after: dict[str, JsonValue] | None = None
+    correlation_id: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One thing that happened in a run.
+
+    Attributes:
+        record: what happened.
+        since_previous: how long after the entry before it; zero for the first.
+        since_first: how long after the first entry.
+    """
+
+    record: AuditRecord
+    since_previous: timedelta
+    since_first: timedelta

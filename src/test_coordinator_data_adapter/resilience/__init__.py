@@ -1,0 +1,1 @@
+"""What surrounds any trip to a backend: when to try again, how to travel together, how to watch."""

@@ -1,0 +1,364 @@
+"""A cache in front of ``get_by_id``: one piece for every stored kind."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random as randomness
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar, cast
+
+from pydantic import ValidationError
+
+from test_coordinator_data_adapter.errors import AdapterError
+from test_coordinator_data_adapter.models.entity import Entity
+from test_coordinator_data_adapter.models.values import MAX_ID_LENGTH
+from test_coordinator_data_adapter.resilience.backoff import Backoff
+from test_coordinator_data_adapter.resilience.events import EventLog
+from test_coordinator_data_adapter.resilience.observation import CacheUsed, OnCacheUsed
+
+__all__ = ["CachedReads", "Look", "ReadCache", "with_cached_reads"]
+
+EntityT = TypeVar("EntityT", bound=Entity)
+RepositoryT = TypeVar("RepositoryT")
+AnswerT = TypeVar("AnswerT")
+_Key = tuple[str, str]
+
+_PAUSES: Final = Backoff(attempts=2**62, base=0.5, cap=30.0)
+_MOST_OWED: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the cache found.
+
+    Attributes:
+        entry: the JSON of the entity, None when it is not there.
+        token: what an offer made after this look has to carry; None: offer nothing now.
+    """
+
+    entry: bytes | None
+    token: str | None
+
+
+class ReadCache(Protocol):
+    """What cached reads need of a cache; every method raises `AdapterError` on failure."""
+
+    async def look(self, kind: str, id_: str) -> Look:
+        """Look for one entity, in one trip."""
+        ...
+
+    async def offer(self, kind: str, id_: str, entry: bytes, token: str, ttl: int) -> None:
+        """Put an entity there for ``ttl`` seconds, unless it was dropped since the look."""
+
+    async def drop(self, kind: str, ids: Sequence[str]) -> None:
+        """Forget entities, and refuse offers made from looks before this one for a while."""
+
+    async def drop_all(self, kind: str) -> None:
+        """Forget all entities of a kind, and refuse all offers made from earlier looks."""
+
+
+class CachedReads:
+    """Answers reads by id from a cache where it can, and never wrongly for longer than stated.
+
+    * An entity is dropped from the cache after every write of its id, by every process that
+      uses cached reads. Between the commit and the drop, and when a process dies in
+      between, others may read the old value, for the time to live at most.
+    * A reader that raced with a write cannot put the old value back: its offer is refused
+      for as long as the cache remembers the drop, and it offers nothing that took longer
+      to load than ``freshest`` seconds.
+    * This process reads its own writes: an id that is being written, or whose drop is still
+      owed, is read from behind the cache.
+    * A cache that fails or is slow costs one bounded attempt, then pauses that grow to half
+      a minute in which it is left alone; reads go to the store behind. What was written
+      meanwhile is dropped before the first cached read after that. Processes that did not
+      notice the outage may serve what they had for the time to live at most.
+    * Concurrent reads of one id that is not cached load it once, unless a write comes in
+      between; nobody gets the answer of a statement that was sent before they asked.
+    """
+
+    def __init__(
+        self,
+        cache: ReadCache,
+        time_to_live: Mapping[str, int],
+        *,
+        events: EventLog,
+        patience: float = 0.5,
+        freshest: float = 2.0,
+        on_used: OnCacheUsed | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = randomness.random,
+    ) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            cache: where entities are kept.
+            time_to_live: seconds for each kind, by its entity name; up to a tenth less is
+                drawn for each entity, so that they do not all expire at once.
+            events: where an outage of the cache is told, once.
+            patience: seconds one trip to the cache may take.
+            freshest: seconds a load may take and still be offered to the cache.
+            on_used: is told of every look.
+            monotonic: seconds that never step back.
+            random: draws from 0 to 1, for the times to live and the pauses.
+        """
+        self._cache = cache
+        self._time_to_live = time_to_live
+        self._events = events
+        self._patience = patience
+        self._freshest = freshest
+        self.on_used = on_used
+        self._monotonic = monotonic
+        self._random = random
+        self._writing: Counter[_Key] = Counter()
+        self._owed: dict[_Key, object] = {}
+        self._owed_kinds: dict[str, object] = {}
+        self._loading: dict[_Key, asyncio.Event] = {}
+        self._failures = 0
+        self._left_alone_until = 0.0
+
+    async def get(
+        self, kind: type[EntityT], id_: str, load: Callable[[], Awaitable[EntityT | None]]
+    ) -> EntityT | None:
+        """The entity with that id, from the cache or from ``load``.
+
+        Raises:
+            AdapterError: what ``load`` raises; the cache never makes a read fail.
+        """
+        if not _is_cacheable(id_) or not await self._usable():
+            return await load()
+        key = (kind.entity_name, id_)
+        if self._writing[key]:
+            return await load()
+        look, found = await self._look(kind, id_)
+        if found is not None:
+            return found
+        under_way = self._loading.get(key)
+        if under_way is not None:
+            await under_way.wait()
+            look, found = await self._look(kind, id_)
+            if found is not None:
+                return found
+        loaded = self._loading.setdefault(key, asyncio.Event())
+        try:
+            began = self._monotonic()
+            entity = await load()
+            if look is not None and look.token is not None and entity is not None:
+                took = self._monotonic() - began
+                await self._offer(key, entity, look.token, took)
+            return entity
+        finally:
+            loaded.set()
+            if self._loading.get(key) is loaded:
+                del self._loading[key]
+
+    async def write(
+        self, kind: str, ids: Sequence[str] | None, apply: Callable[[], Awaitable[AnswerT]]
+    ) -> AnswerT:
+        """Apply a write and drop what it changed, ``ids`` or (None) everything of the kind.
+
+        Raises:
+            AdapterError: what ``apply`` raises.
+        """
+        keys = [(kind, id_) for id_ in ids or () if _is_cacheable(id_)]
+        self._writing.update(keys)
+        applied = True
+        try:
+            return await apply()
+        except AdapterError as failure:
+            applied = failure.outcome != "not_applied"
+            raise
+        finally:
+            if applied:
+                self._owe(kind, None if ids is None else keys)
+            try:
+                if applied:
+                    await self._usable()
+            finally:
+                self._writing.subtract(keys)
+                for key in keys:
+                    if not self._writing[key]:
+                        del self._writing[key]
+
+    async def forget(self, kind: str) -> None:
+        """Drop everything of a kind: something else than its repository has changed it."""
+        self._owe(kind, None)
+        await self._usable()
+
+    async def _usable(self) -> bool:
+        """Whether the cache may be asked: it answers, and nothing is owed to it."""
+        if self._monotonic() < self._left_alone_until:
+            return False
+        if not self._owed and not self._owed_kinds:
+            return True
+        kinds, keys = dict(self._owed_kinds), dict(self._owed)
+        by_kind: dict[str, list[str]] = {}
+        for kind, id_ in keys:
+            by_kind.setdefault(kind, []).append(id_)
+
+        async def settle() -> bool:
+            for kind in kinds:
+                await self._cache.drop_all(kind)
+            for kind, ids in by_kind.items():
+                await self._cache.drop(kind, ids)
+            return True
+
+        if not await self._attempt(settle()):
+            return False
+        # What came to be owed again meanwhile bears another mark and stays.
+        for kind, mark in kinds.items():
+            if self._owed_kinds.get(kind) is mark:
+                del self._owed_kinds[kind]
+        for key, mark in keys.items():
+            if self._owed.get(key) is mark:
+                del self._owed[key]
+        return not self._owed and not self._owed_kinds
+
+    def _owe(self, kind: str, keys: Sequence[_Key] | None) -> None:
+        if keys is None or len(self._owed) + len(keys) > _MOST_OWED:
+            self._owed_kinds[kind] = object()
+            return
+        self._owed.update((key, object()) for key in keys)
+
+    async def _look(self, kind: type[EntityT], id_: str) -> tuple[Look | None, EntityT | None]:
+        look = await self._attempt(self._cache.look(kind.entity_name, id_))
+        found: EntityT | None = None
+        if look is not None and look.entry is not None:
+            try:
+                found = kind.model_validate_json(look.entry)
+            except ValidationError:
+                # Another version of the library wrote it: it expires on its own.
+                look = None
+        hit = found is not None
+        self._tell(kind.entity_name, hits=hit, misses=not hit)
+        return look, found
+
+    async def _offer(self, key: _Key, entity: Entity, token: str, took: float) -> None:
+        kind, id_ = key
+        if took > self._freshest or self._writing[key] or key in self._owed:
+            self._tell(kind, stale_drops=True)
+            return
+        seconds = self._time_to_live[kind]
+        ttl = max(1, round(seconds * (1.0 - 0.1 * self._random())))
+        entry = entity.model_dump_json().encode()
+        await self._attempt(self._cache.offer(kind, id_, entry, token, ttl))
+        self._tell(kind, loads=True)
+
+    async def _attempt(self, trip: Awaitable[AnswerT]) -> AnswerT | None:
+        try:
+            async with asyncio.timeout(self._patience):
+                answer = await trip
+        except (AdapterError, TimeoutError) as failure:
+            self._failures += 1
+            pause = _PAUSES.pause(self._failures, self._random) or 0.0
+            self._left_alone_until = self._monotonic() + pause
+            if self._failures == 1:
+                self._events.warning(
+                    "cached_reads_suspended",
+                    error=str(failure) or "the cache did not answer in time",
+                    still_works="reads go to the store behind the cache",
+                )
+            return None
+        if self._failures:
+            self._failures = 0
+            self._events.info("cached_reads_resumed")
+        return answer
+
+    def _tell(
+        self,
+        kind: str,
+        *,
+        hits: bool = False,
+        misses: bool = False,
+        loads: bool = False,
+        stale_drops: bool = False,
+    ) -> None:
+        if self.on_used is not None:
+            self.on_used(
+                CacheUsed("reads", kind, int(hits), int(misses), int(loads), int(stale_drops))
+            )
+
+
+def _is_cacheable(id_: object) -> bool:
+    # Anything else is refused by the store behind, with an error that says why.
+    return isinstance(id_, str) and id_.isprintable() and 0 < len(id_) <= MAX_ID_LENGTH
+
+
+def with_cached_reads(
+    repository: RepositoryT, kind: type[Entity], reads: CachedReads
+) -> RepositoryT:
+    """The same repository, its reads by id answered through a cache.
+
+    Args:
+        repository: of one of the stored kinds; itself stays as it was.
+        kind: what it keeps.
+        reads: the cache and its rules.
+
+    Returns:
+        A repository of the same class and on the same connections.
+    """
+    cached = object.__new__(_cached_class(type(repository), kind))
+    cached.__dict__.update(vars(repository), _cached_reads=reads)
+    return cast("RepositoryT", cached)
+
+
+_classes: Final[dict[type[object], type[object]]] = {}
+
+
+def _cached_class(plain: type[object], kind: type[Entity]) -> type[object]:
+    if plain in _classes:
+        return _classes[plain]
+    methods: dict[str, object] = {"get_by_id": _reading(plain, kind)}
+    for name, ids_of in _WRITES.items():
+        if hasattr(plain, name):
+            methods[name] = _writing(plain, name, kind, ids_of)
+    _classes[plain] = type(f"Cached{plain.__name__}", (plain,), methods)
+    return _classes[plain]
+
+
+# What each write changes, by its first argument; None: no one knows which. New entities cannot
+# be in the cache: `create` and `bulk_create` have nothing to drop.
+_WRITES: Final[Mapping[str, Callable[[Any, type[Entity]], list[Any] | None]]] = {
+    "update": lambda entity, kind: [getattr(entity, "__dict__", {}).get(kind.id_field)],
+    "transition": lambda id_, _kind: [id_],
+    "delete": lambda id_, _kind: [id_],
+    "prune": lambda _older_than, _kind: None,
+}
+
+
+def _first(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return arguments[0] if arguments else next(iter(named.values()), None)
+
+
+def _reading(plain: Any, kind: type[Entity]) -> object:
+    @functools.wraps(plain.get_by_id)
+    async def get_by_id(self: Any, *arguments: Any, **named: Any) -> object:
+        return await self._cached_reads.get(
+            kind,
+            _first(arguments, named),
+            lambda: plain.get_by_id(self, *arguments, **named),
+        )
+
+    return get_by_id
+
+
+def _writing(
+    plain: Any,
+    name: str,
+    kind: type[Entity],
+    ids_of: Callable[[Any, type[Entity]], list[Any] | None],
+) -> object:
+    method = getattr(plain, name)
+
+    @functools.wraps(method)
+    async def write(self: Any, *arguments: Any, **named: Any) -> object:
+        return await self._cached_reads.write(
+            kind.entity_name,
+            ids_of(_first(arguments, named), kind),
+            lambda: method(self, *arguments, **named),
+        )
+
+    return write

@@ -1,0 +1,227 @@
+"""Calls of the same moment that travel to a backend together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
+from copy import copy
+from typing import Final, Generic, TypeAlias, TypeVar, cast
+
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConflictError,
+    DataIntegrityError,
+    DuplicateError,
+    InvalidValueError,
+    NotFoundError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
+from test_coordinator_data_adapter.resilience.observation import OnBatch
+
+__all__ = ["Coalescer", "SendTogether"]
+
+_AskedT = TypeVar("_AskedT")
+_AnswerT = TypeVar("_AnswerT")
+
+SendTogether: TypeAlias = Callable[
+    [Sequence[_AskedT]], Awaitable[Sequence[_AnswerT | AdapterError]]
+]
+"""Takes what is asked to the backend; comes back with one answer or error each, in that order."""
+
+# These blame one of those that travel together: sent alone, the others succeed.
+_OF_ONE: Final = (
+    ConflictError,
+    DataIntegrityError,
+    DuplicateError,
+    InvalidValueError,
+    NotFoundError,
+)
+
+
+_CUT_OFF: Final = "closed before the answer came: open the factory again, read, then repeat"
+
+
+class Coalescer(Generic[_AskedT, _AnswerT]):
+    """Lets concurrent calls share trips, and each keep its own answer, error and cancellation.
+
+    A call that finds nothing under way is sent at once, in its own task. Calls that arrive while
+    something is under way gather until the event loop's next turn or, once ``trips`` are under
+    way, until one of these is back (but never longer than ``patience``), and are sent together. A
+    call never joins what was already sent, so a caller always reads its own writes. When every
+    caller of a trip has been cancelled, the trip is.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_context",
+        "_gathered",
+        "_most",
+        "_on_batch",
+        "_patience",
+        "_send",
+        "_tasks",
+        "_timer",
+        "_trips",
+        "_under_way",
+        "operation",
+    )
+
+    def __init__(
+        self,
+        send: SendTogether[_AskedT, _AnswerT],
+        *,
+        most: int = 500,
+        trips: int = 2,
+        patience: float = 0.1,
+        operation: str | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> None:
+        """Start with nothing under way.
+
+        Args:
+            send: takes what is asked to the backend.
+            most: how many calls one trip carries at most.
+            trips: how many trips are under way at once before calls wait for one to come back.
+            patience: how many seconds they wait for that at most: a trip that hangs delays no
+                other.
+            operation: what every call asks for, such as "cache.get", for logs and observers.
+            on_batch: is told of every trip that several calls share.
+        """
+        self.operation = operation
+        self._on_batch = on_batch
+        self._send = send
+        self._most = most
+        self._trips = trips
+        self._patience = patience
+        self._gathered: list[tuple[_AskedT, asyncio.Future[_AnswerT]]] = []
+        self._context: Context | None = None
+        self._under_way = 0
+        self._timer: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def __call__(self, asked: _AskedT) -> _AnswerT:
+        """Ask one thing.
+
+        Returns:
+            The answer to what was asked.
+
+        Raises:
+            AdapterError: what the backend made of it; a copy of its own for every caller.
+        """
+        if self._closed:
+            raise UnavailableError(_CUT_OFF)
+        if self._under_way == 0 and not self._gathered:
+            self._under_way += 1
+            try:
+                (answer,) = await self._send((asked,))
+            except AdapterError as error:
+                raise _addressed(error, asked) from None
+            finally:
+                self._came_back()
+            if isinstance(answer, AdapterError):
+                raise answer
+            return answer
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_AnswerT] = loop.create_future()
+        if not self._gathered:
+            # Whatever is logged or traced of a shared trip belongs to the first that waits for it.
+            self._context = copy_context()
+        self._gathered.append((asked, future))
+        if self._timer is None:
+            self._timer = (
+                loop.call_soon(self._dispatch)
+                if self._under_way < self._trips
+                else loop.call_later(self._patience, self._dispatch)
+            )
+        return await future
+
+    async def aclose(self) -> None:
+        """Cut off what is under way; what had been sent together may have been applied."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        _fail(self._gathered, UnavailableError(_CUT_OFF))
+        self._gathered.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _came_back(self) -> None:
+        self._under_way -= 1
+        if self._gathered and not self._closed:
+            self._dispatch()
+
+    def _dispatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting = [call for call in self._gathered if not call[1].done()]
+        self._gathered.clear()
+        for start in range(0, len(waiting), self._most):
+            together = waiting[start : start + self._most]
+            self._under_way += 1
+            if self._on_batch is not None and len(together) > 1:
+                self._on_batch(self.operation, len(together))
+            task = asyncio.create_task(self._travel(together), context=self._context)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _travel(self, calls: list[tuple[_AskedT, asyncio.Future[_AnswerT]]]) -> None:
+        # One that is cancelled leaves the others' trip alone; the last one takes it along.
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        left = len(calls)
+
+        def leave(future: asyncio.Future[_AnswerT]) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and future.cancelled():
+                task.cancel()
+
+        for _, future in calls:
+            future.add_done_callback(leave)
+        try:
+            await self._ask_for(calls)
+        except asyncio.CancelledError:
+            _fail(calls, OutcomeUnknownError(_CUT_OFF))
+            raise
+        finally:
+            self._came_back()
+
+    async def _ask_for(self, calls: list[tuple[_AskedT, asyncio.Future[_AnswerT]]]) -> None:
+        try:
+            answers = await self._send([asked for asked, _ in calls])
+        except _OF_ONE as error:
+            if len(calls) == 1:
+                _fail(calls, error)
+                return
+            for call in calls:
+                if not call[1].done():
+                    await self._ask_for([call])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to see
+            _fail(calls, error)
+        else:
+            for call, answer in zip(calls, answers, strict=True):
+                if isinstance(answer, AdapterError):
+                    _fail((call,), answer)
+                elif not call[1].done():
+                    call[1].set_result(answer)
+
+
+def _fail(calls: Sequence[tuple[_AskedT, asyncio.Future[_AnswerT]]], error: Exception) -> None:
+    for asked, future in calls:
+        if not future.done():
+            future.set_exception(_addressed(error, asked))
+            # A caller cancelled in this very turn never looks at it: that is no fault to report.
+            future.exception()
+
+
+def _addressed(error: Exception, asked: object) -> Exception:
+    """The error as this caller is to see it: a copy that names what was asked, if that is an id."""
+    own = copy(error)
+    if isinstance(own, AdapterError) and own.id is None and isinstance(asked, str):
+        own.id = asked
+    return own

@@ -1,0 +1,61 @@
+"""What this library says of itself: one past-tense event for each fact."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import structlog
+
+__all__ = ["EventLog"]
+
+_NAME: Final = "test_coordinator_data_adapter"
+
+# Nobody configured anything: then a library is silent, not even the last-resort handler speaks.
+logging.getLogger(_NAME).addHandler(logging.NullHandler())
+
+
+class EventLog:
+    """Hands events to structlog where the application has configured it, else to `logging`.
+
+    It configures neither. Context that the application bound with
+    `structlog.contextvars` goes along in both.
+    """
+
+    __slots__ = ("_least",)
+
+    def __init__(self, level: str = "INFO") -> None:
+        """Pass on events of this level and above: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+        self._least: int = logging.getLevelNamesMapping()[level]
+
+    def debug(self, event: str, **facts: object) -> None:
+        """One operation."""
+        self._tell(logging.DEBUG, event, facts)
+
+    def info(self, event: str, **facts: object) -> None:
+        """A step of the life cycle."""
+        self._tell(logging.INFO, event, facts)
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Something is worse than it should be; the facts say what still works."""
+        self._tell(logging.WARNING, event, facts)
+
+    def error(self, event: str, **facts: object) -> None:
+        """A person has to act; the facts say what to do."""
+        self._tell(logging.ERROR, event, facts)
+
+    def wants(self, level: int) -> bool:
+        """Whether an event of that level would be passed on."""
+        return level >= self._least
+
+    def _tell(self, level: int, event: str, facts: dict[str, object]) -> None:
+        if level < self._least:
+            return
+        facts = structlog.contextvars.get_contextvars() | facts
+        if structlog.is_configured():
+            structlog.get_logger(_NAME).log(level, event, **facts)
+            return
+        logger = logging.getLogger(_NAME)
+        if logger.isEnabledFor(level):
+            told = " ".join([event, *(f"{name}={value!r}" for name, value in facts.items())])
+            logger.log(level, "%s", told, extra={"event": event, "facts": facts})

@@ -1,0 +1,118 @@
+"""A backend whose driver is imported only once somebody listens where the backend should be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+from test_coordinator_data_adapter.errors import UnavailableError
+from test_coordinator_data_adapter.models.values import JsonValue
+from test_coordinator_data_adapter.resilience.supervision import Backend
+
+__all__ = ["LateBackend", "place_of"]
+
+BackendT = TypeVar("BackendT", bound=Backend)
+
+
+def place_of(url: str, default_port: int) -> tuple[str, int] | None:
+    """The host and port of a URL, None where it names none, several, or something else."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or default_port
+    except ValueError:
+        return None
+    simple = host and "," not in parts.netloc and "host=" not in parts.query
+    return (host, port) if host and simple else None
+
+
+class LateBackend(Generic[BackendT]):
+    """Knocks before it imports: with no server anywhere, a factory is ready at once.
+
+    Drivers take most of a second to import; that happens in a thread, off the event loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        place: tuple[str, int] | None,
+        make: Callable[[], BackendT],
+        *,
+        patience: float,
+    ) -> None:
+        """Know how to make it; nothing is imported yet.
+
+        Args:
+            name: what health and events call the backend.
+            place: where to knock; None: it is made without.
+            make: imports the driver and makes the backend; called in a thread, once.
+            patience: seconds to wait for an answer to the knock.
+        """
+        self.name = name
+        self._place = place
+        self._make = make
+        self._patience = patience
+        self._made: BackendT | None = None
+
+    @property
+    def inner(self) -> BackendT:
+        """The backend itself.
+
+        Raises:
+            UnavailableError: it was not made yet.
+        """
+        if self._made is None:
+            raise UnavailableError(f"{self.name} is not open: initialise the factory first")
+        return self._made
+
+    async def load(self) -> bool:
+        """Make the backend, unless nobody answers where it should be; tells whether it is made."""
+        if self._made is None and await self._answers():
+            self._made = await asyncio.to_thread(self._make)
+        return self._made is not None
+
+    async def open(self) -> None:
+        """Make it and open it.
+
+        Raises:
+            AdapterError: it cannot be used; nothing stays open.
+        """
+        if not await self.load():
+            raise UnavailableError(
+                f"{self.name} does not answer at its host and port:"
+                " check that it runs and can be reached"
+            )
+        await self.inner.open()
+
+    def known(self) -> dict[str, JsonValue]:
+        """What is known of the backend without asking it."""
+        return self.inner.known()
+
+    async def facts(self) -> dict[str, JsonValue]:
+        """What the backend tells of itself.
+
+        Raises:
+            AdapterError: it does not answer as it should.
+        """
+        return await self.inner.facts()
+
+    async def aclose(self) -> None:
+        """Close the backend, if it was ever made."""
+        if self._made is not None:
+            await self._made.aclose()
+
+    async def _answers(self) -> bool:
+        if self._place is None:
+            return True
+        host, port = self._place
+        try:
+            async with asyncio.timeout(self._patience):
+                _, writer = await asyncio.open_connection(host, port)
+        except (OSError, TimeoutError, UnicodeError):
+            return False
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        return True

@@ -1,0 +1,380 @@
+"""The promises of the audit trail, each a test."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from test_coordinator_data_adapter.errors import ConflictError, DuplicateError, NotFoundError
+from test_coordinator_data_adapter.interfaces.audit import AuditRepository, audit_context
+from test_coordinator_data_adapter.interfaces.chaos_events import ChaosEventsRepository
+from test_coordinator_data_adapter.interfaces.queries import AuditQuery
+from test_coordinator_data_adapter.interfaces.scenarios import ScenariosRepository
+from test_coordinator_data_adapter.interfaces.test_results import TestResultsRepository
+from test_coordinator_data_adapter.interfaces.test_runs import TestRunsRepository
+from test_coordinator_data_adapter.models.audit import AuditKind, AuditOperation, AuditRecord
+from test_coordinator_data_adapter.models.chaos_event import EventStatus
+from test_coordinator_data_adapter.models.scenario import ScenarioStatus
+from test_coordinator_data_adapter.models.test_run import RunStatus
+from test_coordinator_data_adapter.models.values import MAX_MOMENT
+from test_coordinator_data_adapter.testing.builders import (
+    a_chaos_event,
+    a_scenario,
+    a_test_result,
+    a_test_run,
+)
+from test_coordinator_data_adapter.testing.conformance.suite import Suite, refused
+
+__all__ = ["AuditStores", "AuditSuite"]
+
+EVERYTHING = AuditQuery()
+
+
+@dataclass(frozen=True)
+class AuditStores:
+    """The trail, and the repositories of what it records; all empty, all on one store."""
+
+    audit: AuditRepository
+    scenarios: ScenariosRepository
+    test_runs: TestRunsRepository
+    chaos_events: ChaosEventsRepository
+    test_results: TestResultsRepository
+
+
+def operations(records: list[AuditRecord]) -> list[str]:
+    """What was done, in order."""
+    return [record.operation.value for record in records]
+
+
+class AuditSuite(Suite):
+    """Tests of the audit trail; the fixture is ``stores``, an `AuditStores` of the backend."""
+
+    __test__: ClassVar[bool] = False
+
+    async def test_an_entity_nothing_was_done_to_has_no_history(self, stores: AuditStores) -> None:
+        """An empty list, no error."""
+        assert await stores.audit.history(AuditKind.TEST_RUN, "unknown") == []
+
+    async def test_a_life_is_recorded_from_creation_to_deletion(self, stores: AuditStores) -> None:
+        """One record for each mutation, in order, and nothing for reads."""
+        run = await stores.test_runs.create(a_test_run(status=RunStatus.PENDING))
+        await stores.test_runs.start_run(run.run_id)
+        started = await stores.test_runs.get_by_id(run.run_id)
+        assert started is not None
+        await stores.test_runs.update(started.model_copy(update={"error_message": "hm"}))
+        await stores.test_runs.complete_run(run.run_id, RunStatus.FAILED, exit_code=1)
+        await stores.test_runs.delete(run.run_id)
+
+        records = await stores.audit.history(AuditKind.TEST_RUN, run.run_id)
+
+        assert operations(records) == [
+            "create",
+            "status_change",
+            "update",
+            "status_change",
+            "delete",
+        ]
+        assert {(record.kind, record.entity_id, record.count) for record in records} == {
+            (AuditKind.TEST_RUN, run.run_id, 1)
+        }
+        assert [record.record_id for record in records] == sorted(
+            {record.record_id for record in records}
+        )
+        assert {record.recorded_at.tzinfo for record in records} == {UTC}
+
+    async def test_a_creation_holds_the_whole_entity_as_json(self, stores: AuditStores) -> None:
+        """Every field, times in UTC with as many digits as they need."""
+        scenario = a_scenario(
+            configuration={"a": [1, 2.5, None, {"b": True}]},
+            tags=["x", "y"],
+            created_at=datetime(2026, 5, 6, 7, 8, 9, 120_000, tzinfo=UTC),
+            updated_at=datetime(2026, 5, 6, 7, 8, 10, tzinfo=UTC),
+        )
+        await stores.scenarios.create(scenario)
+
+        (record,) = await stores.audit.history(AuditKind.SCENARIO, scenario.scenario_id)
+
+        assert record.before is None
+        assert record.after == scenario.model_dump(mode="json") | {
+            "created_at": "2026-05-06T07:08:09.12+00:00",
+            "updated_at": "2026-05-06T07:08:10+00:00",
+        }
+
+    async def test_a_change_holds_the_changed_fields_before_and_after(
+        self, stores: AuditStores
+    ) -> None:
+        """And none of the others."""
+        scenario = await stores.scenarios.create(a_scenario(tags=["a"], name="one"))
+        await stores.scenarios.update(
+            scenario.model_copy(update={"tags": ["a", "b"], "name": "two"})
+        )
+
+        record = (await stores.audit.history(AuditKind.SCENARIO, scenario.scenario_id))[-1]
+
+        def without_time(fields: dict[str, Any] | None) -> dict[str, Any]:
+            return {name: value for name, value in (fields or {}).items() if name != "updated_at"}
+
+        assert without_time(record.before) == {"tags": ["a"], "name": "one"}
+        assert without_time(record.after) == {"tags": ["a", "b"], "name": "two"}
+
+    async def test_a_deletion_holds_the_whole_entity_as_it_was(self, stores: AuditStores) -> None:
+        """So that what is gone can still be known."""
+        run = await stores.test_runs.create(a_test_run())
+        await stores.test_runs.delete(run.run_id)
+
+        created, deleted = await stores.audit.history(AuditKind.TEST_RUN, run.run_id)
+
+        assert deleted.before == created.after
+        assert deleted.after is None
+
+    async def test_a_change_of_nothing_is_recorded_as_one(self, stores: AuditStores) -> None:
+        """A mutation is a mutation, whatever it changes."""
+        event = await stores.chaos_events.create(a_chaos_event())
+        await stores.chaos_events.update(event)
+
+        record = (await stores.audit.history(AuditKind.CHAOS_EVENT, event.event_id))[-1]
+
+        assert (record.operation, record.before, record.after) == (AuditOperation.UPDATE, {}, {})
+
+    async def test_a_recovery_is_told_from_other_changes_of_status(
+        self, stores: AuditStores
+    ) -> None:
+        """It has an operation of its own."""
+        event = await stores.chaos_events.create(a_chaos_event(status=EventStatus.PENDING))
+        await stores.chaos_events.update_status(event.event_id, EventStatus.INJECTED)
+        await stores.chaos_events.record_recovery(event.event_id, 1500)
+
+        records = await stores.audit.history(AuditKind.CHAOS_EVENT, event.event_id)
+
+        assert operations(records) == ["create", "status_change", "recovery"]
+        assert records[-1].before == {"status": "injected", "recovery_time_ms": None}
+        assert records[-1].after == {"status": "recovered", "recovery_time_ms": 1500}
+
+    async def test_what_was_refused_is_not_recorded(self, stores: AuditStores) -> None:
+        """No duplicate, no conflict, no miss leaves a trace."""
+        scenario = await stores.scenarios.create(a_scenario(status=ScenarioStatus.DRAFT))
+        result = await stores.test_results.create(a_test_result())
+        for attempt, error in (
+            (stores.scenarios.create(scenario), DuplicateError),
+            (stores.test_results.bulk_create([a_test_result(), result]), DuplicateError),
+            (
+                stores.scenarios.update_status(
+                    scenario.scenario_id, ScenarioStatus.ACTIVE, expected=ScenarioStatus.ARCHIVED
+                ),
+                ConflictError,
+            ),
+            (stores.test_runs.start_run("unknown"), NotFoundError),
+        ):
+            try:
+                await attempt
+            except error:
+                continue
+            raise AssertionError("not refused")
+        await stores.scenarios.delete("unknown")
+        await stores.test_results.prune(datetime(1970, 1, 2, tzinfo=UTC))
+        await stores.test_results.bulk_create([])
+
+        page = await stores.audit.find(EVERYTHING)
+
+        assert operations(page.items) == ["create", "create"]
+
+    async def test_who_acts_and_why_is_what_the_context_says(self, stores: AuditStores) -> None:
+        """Inner contexts add to outer ones; after the block all is as before."""
+        run = await stores.test_runs.create(a_test_run(status=RunStatus.PENDING))
+        with audit_context(actor='o\'brien \\ "é"', correlation_id="c'1"):
+            await stores.test_runs.start_run(run.run_id)
+            with audit_context(reason="it took\ntoo long"):
+                await stores.test_runs.update_status(run.run_id, RunStatus.CANCELLED)
+        await stores.test_runs.delete(run.run_id)
+
+        first, started, cancelled, last = await stores.audit.history(AuditKind.TEST_RUN, run.run_id)
+
+        assert (first.correlation_id, first.reason) == (None, None)
+        assert (last.actor, last.correlation_id, last.reason) == (first.actor, None, None)
+        assert (started.actor, started.correlation_id) == ('o\'brien \\ "é"', "c'1")
+        assert started.reason is None
+        assert (cancelled.actor, cancelled.correlation_id) == ('o\'brien \\ "é"', "c'1")
+        assert cancelled.reason == "it took\ntoo long"
+
+    async def test_tasks_at_the_same_time_speak_each_for_itself(self, stores: AuditStores) -> None:
+        """A context belongs to its task."""
+
+        async def work(name: str) -> None:
+            with audit_context(actor=name):
+                await stores.test_runs.create(a_test_run(run_id=name))
+                await stores.test_runs.start_run(name)
+
+        names = [f"worker-{number}" for number in range(8)]
+        await asyncio.gather(*map(work, names))
+
+        records = (await stores.audit.find(EVERYTHING)).items
+        assert sorted((record.actor, record.entity_id) for record in records) == sorted(
+            (name, name) for name in names for _ in range(2)
+        )
+
+    async def test_the_history_of_a_bulk_created_result_is_complete(
+        self, stores: AuditStores
+    ) -> None:
+        """One record for all of them, found from each, also when it is gone."""
+        results = [a_test_result() for _ in range(3)]
+        await stores.test_results.bulk_create(results)
+        await stores.test_results.bulk_create([a_test_result(), a_test_result()])
+        with audit_context(actor="the caretaker", reason="old"):
+            await stores.test_results.prune(MAX_MOMENT)
+
+        for result in results:
+            created, gone = await stores.audit.history(AuditKind.TEST_RESULT, result.result_id)
+
+            assert (created.operation, created.count) == (AuditOperation.BULK_CREATE, 3)
+            assert (created.entity_id, created.before, created.after) == (None, None, None)
+            assert gone.operation is AuditOperation.PRUNE
+            assert (gone.actor, gone.reason) == ("the caretaker", "old")
+            assert result.result_id in gone.entity_ids
+            assert gone.count == len(gone.entity_ids)
+
+    async def test_a_bulk_creation_of_one_is_a_creation(self, stores: AuditStores) -> None:
+        """It holds the entity."""
+        (result,) = await stores.test_results.bulk_create([a_test_result()])
+
+        (record,) = await stores.audit.history(AuditKind.TEST_RESULT, result.result_id)
+
+        assert record.operation is AuditOperation.CREATE
+        assert (record.after or {})["result_id"] == result.result_id
+
+    async def test_a_prune_of_one_is_a_prune(self, stores: AuditStores) -> None:
+        """It is told from a deletion by what was asked, not by how many went."""
+        run = await stores.test_runs.create(a_test_run(status=RunStatus.PASSED))
+        await stores.test_runs.prune(MAX_MOMENT)
+
+        records = await stores.audit.history(AuditKind.TEST_RUN, run.run_id)
+
+        assert operations(records) == ["create", "prune"]
+        assert records[-1].entity_ids == (run.run_id,)
+        assert records[-1].entity_id is None
+
+    async def test_kinds_that_share_an_id_have_histories_of_their_own(
+        self, stores: AuditStores
+    ) -> None:
+        """An id belongs to a kind."""
+        await stores.scenarios.create(a_scenario(scenario_id="same"))
+        await stores.test_runs.create(a_test_run(run_id="same"))
+
+        (record,) = await stores.audit.history(AuditKind.SCENARIO, "same")
+
+        assert record.kind is AuditKind.SCENARIO
+
+    async def test_every_field_of_a_query_narrows_the_answer(self, stores: AuditStores) -> None:
+        """And all of them together more so."""
+        with audit_context(actor="ann", correlation_id="c1"):
+            run = await stores.test_runs.create(a_test_run(status=RunStatus.PENDING))
+            await stores.test_runs.start_run(run.run_id)
+        with audit_context(actor="bob"):
+            await stores.scenarios.create(a_scenario())
+        every = (await stores.audit.find(EVERYTHING)).items
+
+        for query, places in (
+            (AuditQuery(actor="ann"), [0, 1]),
+            (AuditQuery(actor=("ann", "bob")), [0, 1, 2]),
+            (AuditQuery(actor=()), []),
+            (AuditQuery(correlation_id="c1"), [0, 1]),
+            (AuditQuery(kind=AuditKind.SCENARIO), [2]),
+            (AuditQuery(operation=AuditOperation.CREATE), [0, 2]),
+            (AuditQuery(entity_id=run.run_id), [0, 1]),
+            (AuditQuery(entity_id=run.run_id, operation=AuditOperation.STATUS_CHANGE), [1]),
+            (AuditQuery(recorded_since=every[0].recorded_at), [0, 1, 2]),
+            (AuditQuery(recorded_until=every[-1].recorded_at), [0, 1, 2]),
+            (AuditQuery(recorded_until=every[0].recorded_at - timedelta(microseconds=1)), []),
+            (AuditQuery(recorded_since=every[-1].recorded_at + timedelta(microseconds=1)), []),
+        ):
+            assert (await stores.audit.find(query)).items == [every[place] for place in places]
+
+    async def test_pages_and_streams_meet_every_record_once(self, stores: AuditStores) -> None:
+        """In the same order."""
+        for _ in range(5):
+            await stores.scenarios.create(a_scenario())
+
+        paged: list[AuditRecord] = []
+        cursor: str | None = None
+        for _ in range(3):
+            page = await stores.audit.find(EVERYTHING, limit=2, cursor=cursor)
+            paged += page.items
+            cursor = page.next_cursor
+        streamed = [record async for record in stores.audit.stream(EVERYTHING, batch_size=2)]
+
+        assert cursor is None
+        assert len(paged) == 5
+        assert streamed == paged
+        assert [record.record_id for record in paged] == sorted(
+            record.record_id for record in paged
+        )
+
+    async def test_bad_questions_are_refused(self, stores: AuditStores) -> None:
+        """Each with the name of what is wrong."""
+        unknown: Any = "lunch"
+        with refused("kind"):
+            await stores.audit.history(unknown, "id")
+        with refused("entity_id"):
+            await stores.audit.history(AuditKind.SCENARIO, "")
+        with refused("limit"):
+            await stores.audit.find(EVERYTHING, limit=0)
+        for cursor in ("x", "-1", "", "9" * 40, "²"):
+            with refused("cursor"):
+                await stores.audit.find(EVERYTHING, cursor=cursor)
+        with refused("batch_size"):
+            await anext(aiter(stores.audit.stream(EVERYTHING, batch_size=0)))
+        with refused("run_id"):
+            await stores.audit.run_timeline("\0")
+
+    async def test_the_timeline_of_a_run_holds_all_that_happened_in_it(
+        self, stores: AuditStores
+    ) -> None:
+        """Its transitions, its events and its results in order, and how long it was between."""
+        run = await stores.test_runs.create(a_test_run(status=RunStatus.PENDING))
+        other = await stores.test_runs.create(a_test_run())
+        await stores.test_runs.start_run(run.run_id)
+        event = a_chaos_event(run_id=run.run_id, status=EventStatus.INJECTED)
+        await stores.chaos_events.create(event)
+        await stores.chaos_events.create(a_chaos_event(run_id=other.run_id))
+        await stores.chaos_events.record_recovery(event.event_id, 20)
+        await stores.test_results.create(a_test_result(run_id=run.run_id))
+        await stores.test_results.bulk_create([a_test_result(run_id=run.run_id) for _ in range(2)])
+        await stores.test_results.bulk_create(
+            [a_test_result(run_id=other.run_id) for _ in range(2)]
+        )
+        await stores.test_runs.complete_run(run.run_id, RunStatus.PASSED)
+
+        timeline = await stores.audit.run_timeline(run.run_id)
+
+        assert [(entry.record.kind.value, entry.record.operation.value) for entry in timeline] == [
+            ("test_run", "create"),
+            ("test_run", "status_change"),
+            ("chaos_event", "create"),
+            ("chaos_event", "recovery"),
+            ("test_result", "create"),
+            ("test_result", "bulk_create"),
+            ("test_run", "status_change"),
+        ]
+        assert timeline[0].since_previous == timeline[0].since_first == timedelta()
+        assert all(entry.since_previous >= timedelta() for entry in timeline)
+        assert timeline[-1].since_first == sum(
+            (entry.since_previous for entry in timeline), timedelta()
+        )
+
+    async def test_a_run_nothing_is_known_of_has_no_timeline(self, stores: AuditStores) -> None:
+        """An empty list, no error."""
+        assert await stores.audit.run_timeline("unknown") == []
+
+    async def test_changing_a_record_changes_nothing_in_the_trail(
+        self, stores: AuditStores
+    ) -> None:
+        """What comes out is a copy."""
+        scenario = await stores.scenarios.create(a_scenario(configuration={"a": [1]}))
+        (record,) = await stores.audit.history(AuditKind.SCENARIO, scenario.scenario_id)
+        assert record.after is not None
+        record.after["configuration"]["a"].append(2)
+
+        (again,) = await stores.audit.history(AuditKind.SCENARIO, scenario.scenario_id)
+
+        assert (again.after or {})["configuration"] == {"a": [1]}

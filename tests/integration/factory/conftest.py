@@ -1,0 +1,59 @@
+"""Servers of a test's own, to be missing, killed, frozen and started while a factory is open."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from test_coordinator_data_adapter import AdapterConfig
+from test_coordinator_data_adapter.adapters.postgres.migration import migrate
+from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, ThrowawayValkey
+
+SCHEMA = "test_coordinator"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[ThrowawayPostgres]:
+    """A PostgreSQL that is not started yet."""
+    server = ThrowawayPostgres(tmp_path / "postgres")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ThrowawayValkey]:
+    """A Valkey that is not started yet."""
+    server = ThrowawayValkey(tmp_path / "valkey", password="opens-nothing")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def config(postgres: ThrowawayPostgres, valkey: ThrowawayValkey) -> Callable[..., AdapterConfig]:
+    """Settings for these two servers, impatient ones."""
+
+    def make(**settings: object) -> AdapterConfig:
+        return AdapterConfig.model_validate(
+            {
+                "postgres_url": postgres.url(),
+                "redis_url": valkey.url(),
+                "postgres_tls": "disable",
+                "postgres_connect_timeout": 1,
+                "query_timeout": 1,
+                "redis_socket_timeout": 1,
+                "redis_socket_connect_timeout": 1,
+                "health_check_timeout": 1,
+            }
+            | settings
+        )
+
+    return make
+
+
+async def bring_schema(postgres: ThrowawayPostgres) -> None:
+    await migrate(postgres.url(), SCHEMA)

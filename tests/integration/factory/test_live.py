@@ -1,0 +1,304 @@
+"""A factory and its backends: missing at first, found later, killed, frozen, misconfigured."""
+
+import asyncio
+import io
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import text
+
+from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
+from test_coordinator_data_adapter.adapters.postgres import PostgresScenariosRepository
+from test_coordinator_data_adapter.adapters.postgres.migration import migrate
+from test_coordinator_data_adapter.adapters.redis import RedisCacheRepository
+from test_coordinator_data_adapter.adapters.stub import (
+    StubCacheRepository,
+    StubScenariosRepository,
+)
+from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
+from test_coordinator_data_adapter.testing.builders import a_scenario, a_service
+from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, ThrowawayValkey
+
+Configure = Callable[..., AdapterConfig]
+SECRET = "s3cr3t-passw0rd"
+
+
+async def eventually(check: Callable[[], bool], *, within: float = 15.0) -> None:
+    async with asyncio.timeout(within):
+        while not check():  # noqa: ASYNC110 - what is awaited happens in another process
+            await asyncio.sleep(0.05)
+
+
+async def up(postgres: ThrowawayPostgres, valkey: ThrowawayValkey) -> None:
+    await asyncio.gather(asyncio.to_thread(postgres.start), asyncio.to_thread(valkey.start))
+    await migrate(postgres.url(), "test_coordinator")
+
+
+async def test_a_factory_with_everything_there_is_healthy_and_live(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+
+    async with AdapterFactory(config()) as factory:
+        health = await factory.health_check()
+        scenario = await factory.get_scenarios_repository().create(a_scenario())
+        stub = factory.get_scenarios_repository(use_stub=True)
+        sessions = factory.get_session_maker()
+        assert sessions is not None
+        async with sessions() as session:
+            counted = (await session.execute(text("SELECT count(*) FROM scenarios"))).scalar_one()
+        client = factory.get_redis_client()
+        assert client is not None
+        await factory.get_cache_repository().set("k", 1)
+        raw = await client.get("test:test-coordinator:k")
+
+    assert health["status"] == "healthy"
+    revision = health["postgres"]["schema_revision"]
+    assert revision["found"] == revision["wanted"] is not None
+    assert health["postgres"]["pool"].keys() == {"size", "limit", "open", "in_use", "waiting"}
+    assert health["postgres"]["pool"]["in_use"] == 0
+    assert health["postgres"]["server_version"][:2].isdigit()
+    assert health["postgres"]["latency_ms"] > 0
+    assert (health["postgres"]["tls_asked"], health["postgres"]["tls"]) == ("disable", None)
+    assert health["postgres"]["degraded_since"] is None
+    assert health["redis"]["topology"] == "standalone"
+    assert counted == 1
+    assert raw == b"1"
+    assert await stub.get_by_id(scenario.scenario_id) is None
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert json.dumps(health)
+
+
+async def test_backends_that_come_later_are_found_without_a_restart(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    with structlog.testing.capture_logs() as told:
+        async with AdapterFactory(config()) as factory:
+            early = factory.get_scenarios_repository()
+            degraded = await factory.health_check()
+
+            await up(postgres, valkey)
+            await eventually(
+                lambda: (
+                    isinstance(factory.get_scenarios_repository(), PostgresScenariosRepository)
+                    and isinstance(factory.get_cache_repository(), RedisCacheRepository)
+                )
+            )
+            healthy = await factory.health_check()
+
+    assert isinstance(early, StubScenariosRepository)
+    assert degraded["status"] == "degraded"
+    assert degraded["postgres"]["degraded_since"] is not None
+    assert healthy["status"] == "healthy"
+    assert healthy["postgres"]["degraded_since"] is None
+    events = [entry["event"] for entry in told]
+    assert events.count("backend_recovered") == 2
+    # A server that is just starting up may be met without its schema, once.
+    assert events.count("backend_unavailable") == 2
+    assert events.count("backend_misconfigured") <= 1
+
+
+async def test_one_backend_is_live_while_the_other_is_missing(
+    config: Configure, valkey: ThrowawayValkey
+) -> None:
+    await asyncio.to_thread(valkey.start)
+
+    async with AdapterFactory(config()) as factory:
+        health = await factory.health_check()
+
+        assert isinstance(factory.get_cache_repository(), RedisCacheRepository)
+        assert isinstance(factory.get_scenarios_repository(), StubScenariosRepository)
+    assert (health["postgres"]["connected"], health["redis"]["connected"]) == (False, True)
+    assert health["status"] == "degraded"
+
+
+async def test_a_live_handle_raises_while_its_backend_is_dead_and_works_when_it_is_back(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+
+    async with AdapterFactory(config()) as factory:
+        scenarios = factory.get_scenarios_repository()
+        cache = factory.get_cache_repository()
+        scenario = await scenarios.create(a_scenario())
+
+        postgres.kill()
+        valkey.kill()
+        for call in (scenarios.get_by_id(scenario.scenario_id), cache.get("k")):
+            with pytest.raises(AdapterError) as caught:
+                await call
+            assert caught.value.transient
+        dead = await factory.health_check()
+        handed_out = factory.get_scenarios_repository()
+
+        await asyncio.gather(asyncio.to_thread(postgres.start), asyncio.to_thread(valkey.start))
+        found = await scenarios.get_by_id(scenario.scenario_id)
+        await cache.set("k", 1)
+        alive = await factory.health_check()
+
+    assert dead["postgres"]["connected"] is False
+    assert dead["redis"]["connected"] is False
+    assert isinstance(handed_out, PostgresScenariosRepository)
+    assert found == scenario
+    assert alive["status"] == "healthy"
+
+
+async def test_health_is_bounded_while_the_servers_are_frozen(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+
+    async with AdapterFactory(config()) as factory:
+        postgres.freeze()
+        valkey.freeze()
+        began = time.monotonic()
+        health = await factory.health_check()
+        took = time.monotonic() - began
+        postgres.thaw()
+        valkey.thaw()
+
+    assert took < 2.0
+    assert (health["postgres"]["connected"], health["redis"]["connected"]) == (False, False)
+
+
+async def test_closing_is_bounded_while_the_servers_are_frozen(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    factory = AdapterFactory(config())
+    await factory.initialize()
+    await factory.get_scenarios_repository().list_all()
+
+    postgres.freeze()
+    valkey.freeze()
+    async with asyncio.timeout(5.0):
+        await factory.cleanup()
+    postgres.thaw()
+    valkey.thaw()
+
+
+async def test_a_missing_schema_is_a_misconfiguration_that_names_the_command(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await asyncio.gather(asyncio.to_thread(postgres.start), asyncio.to_thread(valkey.start))
+
+    with structlog.testing.capture_logs() as told:
+        async with AdapterFactory(config()) as factory:
+            health = await factory.health_check()
+    with pytest.raises(ConfigurationError, match="test-coordinator-adapter migrate"):
+        await AdapterFactory(config(startup_strict=True)).initialize()
+
+    assert health["status"] == "misconfigured"
+    assert "test-coordinator-adapter migrate" in health["postgres"]["error"]
+    assert [entry["event"] for entry in told if entry["log_level"] == "error"] == [
+        "backend_misconfigured"
+    ]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_wrong_password_is_a_misconfiguration_and_shows_nowhere(
+    config: Configure,
+    postgres: ThrowawayPostgres,
+    valkey: ThrowawayValkey,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await up(postgres, valkey)
+    wrong = config(
+        postgres_url=postgres.url(password=SECRET),
+        redis_url=valkey.url(password=SECRET),
+        migration_url=postgres.url(password=SECRET),
+        log_level="DEBUG",
+        log_sql_queries=True,
+    )
+    said = io.StringIO()
+
+    with caplog.at_level(logging.DEBUG), structlog.testing.capture_logs() as told:
+        async with AdapterFactory(wrong) as factory:
+            health = await factory.health_check()
+            said.write(f"{health} {factory!r} {vars(factory)} {wrong!r} {wrong.model_dump_json()}")
+        try:
+            await AdapterFactory(wrong.model_copy(update={"startup_strict": True})).initialize()
+        except ConfigurationError as error:
+            # With the local variables of every frame, as error trackers collect them.
+            captured = traceback.TracebackException.from_exception(error, capture_locals=True)
+            said.write(f"{error!r} {vars(error)} " + "".join(captured.format()))
+
+    assert health["postgres"]["state"] == "misconfigured"
+    assert health["redis"]["state"] == "misconfigured"
+    assert "ConfigurationError" in said.getvalue()
+    assert SECRET not in said.getvalue() + str(told) + caplog.text
+
+
+async def test_initialising_can_be_cancelled_at_any_await_and_leaves_nothing(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    factory = AdapterFactory(config())
+
+    for turns in range(0, 60, 3):
+        starting = asyncio.create_task(factory.initialize())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        await factory.cleanup()
+
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    async with factory:
+        assert (await factory.health_check())["status"] == "healthy"
+
+
+async def test_a_registered_service_survives_the_registrys_death_and_is_gone_afterwards(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    settings = config(heartbeat_interval=0.1, stale_service_threshold=60)
+
+    async with AdapterFactory(settings) as factory:
+        registry = factory.get_service_discovery_repository()
+        async with factory.registered(a_service(service_id="me")):
+            before = await registry.get_service_by_id("me")
+            valkey.kill()
+            await asyncio.to_thread(valkey.start)
+            async with asyncio.timeout(15.0):
+                while await registry.get_service_by_id("me") is None:  # noqa: ASYNC110 - see above
+                    await asyncio.sleep(0.05)
+        after = await registry.get_service_by_id("me")
+
+    assert before is not None
+    assert after is None
+
+
+async def test_cached_reads_go_through_redis_and_survive_its_death(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+
+    async with AdapterFactory(config(cache_reads=True)) as factory:
+        scenarios = factory.get_scenarios_repository()
+        scenario = await scenarios.create(a_scenario())
+        for _ in range(3):
+            await scenarios.get_by_id(scenario.scenario_id)
+        client = factory.get_redis_client()
+        assert client is not None
+        kept = [key async for key in client.scan_iter("test:test-coordinator/reads:scenario:*")]
+
+        valkey.kill()
+        changed = await scenarios.update(scenario.model_copy(update={"name": "new"}))
+        found = await scenarios.get_by_id(scenario.scenario_id)
+
+    assert len(kept) == 1
+    assert found == changed
+
+
+async def test_memory_is_used_without_any_driver_being_asked(config: Configure) -> None:
+    async with AdapterFactory(config(in_memory=True)) as factory:
+        cache: Any = factory.get_cache_repository()
+
+    assert isinstance(cache, StubCacheRepository)

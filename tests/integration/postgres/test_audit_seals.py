@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+import asyncpg
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from test_coordinator_data_adapter.adapters.postgres.database import Database
+from test_coordinator_data_adapter.adapters.postgres.roles import role_statements
+from test_coordinator_data_adapter.adapters.postgres.seals import Seals
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.cli import app
+from test_coordinator_data_adapter.models.values import MAX_MOMENT
+from test_coordinator_data_adapter.testing.builders import a_test_result, a_test_run
+
+SCHEMA = "test_coordinator"
+TRAIL = f"{SCHEMA}.audit_records"
+WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+FORGERY = f"INSERT INTO {TRAIL} (record_id, actor, operation, kind) OVERRIDING SYSTEM VALUE VALUES"
+
+
+@pytest.fixture
+async def held(place, repositories_at):
+    """The repositories, with eight mutations in the trail."""
+    async with repositories_at(place.application) as held:
+        for _ in range(3):
+            run = await held.test_runs.create(a_test_run())
+            await held.test_runs.start_run(run.run_id)
+        await held.test_results.bulk_create([a_test_result(), a_test_result()])
+        await held.test_results.prune(MAX_MOMENT)
+        yield held
+
+
+@pytest.fixture
+async def seals(place):
+    database = Database(DatabaseSettings(url=place.owner, schema=SCHEMA))
+    yield Seals(database)
+    await database.aclose()
+
+
+@pytest.fixture
+async def superuser(place, connect):
+    return await connect(place.admin)
+
+
+async def test_a_trail_nobody_touched_verifies(held, seals):
+    first = await seals.seal()
+    await held.test_runs.create(a_test_run())
+    second = await seals.seal()
+    await held.test_runs.create(a_test_run())
+
+    verdict = await seals.verify(anchor=first.digest)
+
+    assert (first.records, second.records) == (8, 1)
+    assert (verdict.problem, verdict.seals, verdict.records) == (None, 2, 9)
+    assert verdict.unsealed == 1
+    assert verdict.digest == second.digest != first.digest
+
+
+async def test_sealing_again_adds_nothing_when_nothing_happened(held, seals):
+    sealed = await seals.seal()
+
+    again = await seals.seal()
+
+    assert (again.seals, again.records, again.digest) == (0, 0, sealed.digest)
+
+
+async def test_an_empty_trail_has_no_seal_and_nothing_differs(place, seals):
+    assert (await seals.seal()).digest is None
+    assert (await seals.verify()).problem is None
+
+
+@pytest.mark.parametrize(
+    ("tampering", "problem"),
+    [
+        (f"UPDATE {TRAIL} SET actor = 'nobody' WHERE record_id IN (3, 5)", "record 3 was changed"),
+        (f"UPDATE {TRAIL} SET after = after || '{{\"a\": 1}}' WHERE record_id = 4", "record 4 was"),
+        (f"DELETE FROM {TRAIL} WHERE record_id IN (2, 8)", "record 2 was removed"),
+        (f"DELETE FROM {TRAIL} WHERE record_id = 8", "record 8 was removed"),
+        (f"DELETE FROM {TRAIL}", "record 1 was removed"),
+        (
+            f"{FORGERY} (0, 'me', 'create', 'scenario'), (-1, 'me', 'create', 'scenario')",
+            "record -1 was inserted",
+        ),
+        (
+            f"UPDATE {TRAIL} SET transaction_id = '7' WHERE record_id = 7",
+            "record 7 was changed",
+        ),
+    ],
+)
+async def test_what_a_superuser_did_to_a_sealed_record_is_named(
+    held, seals, superuser, tampering, problem
+):
+    await seals.seal()
+
+    await superuser.execute(tampering)
+
+    verdict = await seals.verify()
+    assert verdict.problem is not None
+    assert verdict.problem.startswith(problem)
+
+
+async def test_a_record_inserted_between_two_others_is_named(held, seals, superuser):
+    await superuser.execute(f"DELETE FROM {TRAIL} WHERE record_id = 5")
+    await seals.seal()
+
+    await superuser.execute(f"{FORGERY} (5, 'me', 'create', 'scenario')")
+
+    assert (await seals.verify()).problem == "record 5 was inserted"
+
+
+async def test_seals_that_were_changed_removed_or_made_anew_are_noticed(held, seals, superuser):
+    kept = (await seals.seal()).digest
+    await held.test_runs.create(a_test_run())
+    await seals.seal()
+
+    await superuser.execute(f"UPDATE {SCHEMA}.audit_seals SET record_ids[1] = 2 WHERE seal_id = 1")
+    changed = await seals.verify()
+    await superuser.execute(f"DELETE FROM {SCHEMA}.audit_seals WHERE seal_id = 1")
+    removed = await seals.verify()
+    await superuser.execute(f"DELETE FROM {SCHEMA}.audit_seals")
+    await superuser.execute(f"UPDATE {TRAIL} SET actor = 'nobody' WHERE record_id = 1")
+    await seals.seal()
+    exchanged = await seals.verify()
+    against_the_anchor = await seals.verify(anchor=kept)
+
+    assert changed.problem == "seal 1 was changed"
+    assert removed.problem == "seal 1 was removed"
+    assert exchanged.problem is None
+    assert against_the_anchor.problem is not None
+
+
+async def test_what_the_auditor_deleted_long_ago_can_be_left_out(held, seals, superuser):
+    await seals.seal()
+    await held.test_runs.create(a_test_run())
+    await seals.seal()
+
+    await superuser.execute(f"DELETE FROM {TRAIL} WHERE record_id <= 8")
+
+    assert (await seals.verify()).problem == "record 1 was removed"
+    assert (await seals.verify(first=2)).problem is None
+
+
+async def test_a_record_that_is_not_committed_yet_belongs_to_the_next_seal(
+    held, seals, place, connect
+):
+    writer = await connect(place.application)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute(f"UPDATE {SCHEMA}.test_runs SET exit_code = 1")
+    sealing = asyncio.create_task(seals.seal())
+    watcher = await connect(place.admin)
+    while not await watcher.fetchval(WAITS):  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(0.01)
+    await transaction.commit()
+
+    sealed = await sealing
+
+    assert sealed.records == 11
+    assert (await seals.verify()).problem is None
+
+
+async def test_the_service_can_neither_make_nor_change_seals(held, place, connect):
+    service = await connect(place.application)
+
+    for statement in (
+        f"INSERT INTO {SCHEMA}.audit_seals (seal_id) VALUES (1)",
+        f"DELETE FROM {SCHEMA}.audit_seals",
+        f"UPDATE {SCHEMA}.audit_seals SET digest = ''",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await service.execute(statement)
+
+
+async def call(place, *arguments):
+    """Calls the command line in this process, as the service of that database."""
+    others = {name: None for name in os.environ if name.startswith("TEST_COORDINATOR_ADAPTER_")}
+    settings = {
+        "TEST_COORDINATOR_ADAPTER_POSTGRES_URL": place.application,
+        "TEST_COORDINATOR_ADAPTER_MIGRATION_URL": place.auditor,
+        "TEST_COORDINATOR_ADAPTER_REDIS_URL": "redis://127.0.0.1:1",
+        "COLUMNS": "120",
+    }
+    try:
+        return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=others | settings)
+    finally:
+        structlog.reset_defaults()
+
+
+async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuser):
+    for statement in role_statements(
+        database=place.admin.rpartition("/")[2],
+        schema=SCHEMA,
+        owner=place.owner_role,
+        role=place.application_role,
+        auditor=place.auditor_role,
+    ):
+        await superuser.execute(statement)
+
+    sealed = await call(place, "audit", "seal")
+    digest = sealed.stdout.strip()
+    good = await call(place, "audit", "verify", "--anchor", digest)
+    await superuser.execute(f"UPDATE {TRAIL} SET reason = 'x' WHERE record_id = 2")
+    bad = await call(place, "audit", "verify", "--anchor", digest)
+
+    assert (sealed.exit_code, len(digest)) == (0, 64), sealed.output
+    assert (good.exit_code, good.stdout) == (0, "nothing differs\n")
+    assert (bad.exit_code, bad.stdout) == (1, "record 2 was changed\n")
+
+
+async def test_the_commands_show_a_history_and_export_the_trail(held, place, superuser):
+    run_id = await superuser.fetchval(f"SELECT entity_id FROM {TRAIL} WHERE record_id = 1")
+    middle = await superuser.fetchval(f"SELECT recorded_at FROM {TRAIL} WHERE record_id = 5")
+
+    shown = await call(place, "audit", "history", "test_run", run_id)
+    listed = await call(place, "audit", "history", "test_run", run_id, "--json")
+    everything = await call(place, "audit", "export")
+    later = await call(place, "audit", "export", "--since", middle.isoformat())
+    unclear = await call(place, "audit", "export", "--since", "2026-05-06T07:08:09")
+
+    assert "status_change" in shown.stdout
+    assert [json.loads(line)["record_id"] for line in listed.stdout.splitlines()] == [1, 2]
+    lines = [json.loads(line) for line in everything.stdout.splitlines()]
+    assert [line["record_id"] for line in lines] == list(range(1, 9))
+    assert [json.loads(line)["record_id"] for line in later.stdout.splitlines()] == [5, 6, 7, 8]
+    assert unclear.exit_code == 2
+
+
+async def test_whole_seals_of_old_records_go_and_the_rest_still_verifies(held, seals, superuser):
+    await seals.seal()
+    await held.test_runs.create(a_test_run())
+    second = await seals.seal()
+    await held.test_runs.create(a_test_run())
+    between = await superuser.fetchval(
+        f"SELECT recorded_at FROM {TRAIL} ORDER BY record_id DESC OFFSET 1 LIMIT 1"
+    )
+
+    pruned = await seals.prune(between)
+    left = await superuser.fetchval(f"SELECT count(*) FROM {TRAIL}")
+    verdict = await seals.verify(anchor=second.digest, first=pruned.first_seal)
+
+    assert (pruned.records, pruned.first_seal, left) == (8, 2, 2)
+    assert (verdict.problem, verdict.records, verdict.unsealed) == (None, 1, 1)
+
+
+async def test_records_that_are_not_sealed_stay_whatever_their_age(held, seals, superuser):
+    nothing = await seals.prune(MAX_MOMENT)
+
+    assert nothing.records == 0
+    assert await superuser.fetchval(f"SELECT count(*) FROM {TRAIL}") == 8
+
+
+async def test_a_seal_with_one_young_record_stays(held, seals, superuser):
+    await seals.seal()
+    youngest = await superuser.fetchval(f"SELECT max(recorded_at) FROM {TRAIL}")
+
+    assert (await seals.prune(youngest)).records == 0
+
+
+async def test_the_command_prunes_by_its_setting(held, place, seals, monkeypatch):
+    await seals.seal()
+    arguments = ["audit", "prune", "--url", place.owner]
+
+    kept = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_AUDIT_RETENTION_DAYS", "30")
+    young = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+    assert (kept.exit_code, young.exit_code) == (0, 0)
+    assert "everything is kept" in kept.output
+    assert "Records deleted: 0" in young.output

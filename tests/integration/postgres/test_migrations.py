@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+import structlog
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.ext.asyncio import create_async_engine
+from typer.testing import CliRunner
+
+from test_coordinator_data_adapter.adapters.postgres import migration, tables
+from test_coordinator_data_adapter.adapters.postgres.database import Database
+from test_coordinator_data_adapter.adapters.postgres.migration import (
+    REVISIONS,
+    migrate,
+    migration_sql,
+    schema_state,
+    schema_state_at,
+)
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.cli import app
+from test_coordinator_data_adapter.errors import (
+    ConfigurationError,
+    OverloadedError,
+    UnavailableError,
+)
+from test_coordinator_data_adapter.models import TestResult
+from test_coordinator_data_adapter.models.entity import Entity
+from test_coordinator_data_adapter.testing.builders import a_test_result
+
+SCHEMA = "test_coordinator"
+SOURCE = Path(__file__).parents[3] / "src"
+KINDS = {kind.entity_name + "s": kind for kind in Entity.__subclasses__()}
+
+EVERYTHING_IN = """
+SELECT 'column' AS kind, format('%s.%s', c.relname, a.attname) AS name,
+    format('%s %s %s', format_type(a.atttypid, a.atttypmod), a.attcollation::regcollation,
+        CASE WHEN a.attnotnull THEN 'not null' END) AS definition
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = quote_ident($1)::regnamespace AND c.relkind = 'r' AND a.attnum > 0
+    AND NOT a.attisdropped AND c.relname <> 'alembic_version'
+UNION ALL
+SELECT 'constraint', conname, pg_get_constraintdef(oid)
+FROM pg_constraint
+WHERE connamespace = quote_ident($1)::regnamespace AND contype <> 'n'
+    AND conrelid::regclass::text NOT LIKE '%alembic_version'
+UNION ALL
+SELECT 'index', indexname, replace(indexdef, $1::text || '.', '')
+FROM pg_indexes WHERE schemaname = $1::text AND tablename <> 'alembic_version'
+ORDER BY 1, 2
+"""
+
+
+async def definitions(connection, schema):
+    return [tuple(row) for row in await connection.fetch(EVERYTHING_IN, schema)]
+
+
+async def call(*arguments, **environment):
+    """Calls the command line in this process, with these settings and no others."""
+    others = {name: None for name in os.environ if name.startswith("TEST_COORDINATOR_ADAPTER_")}
+    try:
+        return await asyncio.to_thread(
+            CliRunner().invoke, app, arguments, env={**others, **environment}
+        )
+    finally:
+        structlog.reset_defaults()
+
+
+def configured(place, **changes):
+    return {
+        "TEST_COORDINATOR_ADAPTER_POSTGRES_URL": place.application,
+        "TEST_COORDINATOR_ADAPTER_MIGRATION_URL": place.admin,
+        **changes,
+    }
+
+
+async def test_tables_py_is_what_the_migrations_make(place, connect):
+    engine = create_async_engine(place.admin)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE SCHEMA declared"))
+        await connection.execute(text("SET LOCAL search_path TO declared"))
+        await connection.run_sync(tables.metadata.create_all)
+    await engine.dispose()
+    bare = await connect(place.admin)
+
+    declared = await definitions(bare, "declared")
+    migrated = await definitions(bare, SCHEMA)
+
+    assert declared == migrated
+    assert len(declared) > 100
+
+
+async def test_alembic_finds_nothing_that_a_migration_has_forgotten(place, monkeypatch):
+    # SQLAlchemy has no type of its own for it, and would warn that it does not recognise it.
+    monkeypatch.setitem(ischema_names, "xid8", tables.Xid8)
+    engine = create_async_engine(
+        place.admin, connect_args={"server_settings": {"search_path": SCHEMA}}
+    )
+
+    def compare(connection):
+        options = {
+            "include_name": lambda name, kind, _: (kind, name) != ("table", "alembic_version")
+        }
+        context = MigrationContext.configure(connection, opts=options)
+        return compare_metadata(context, tables.metadata)
+
+    async with engine.connect() as connection:
+        found = await connection.run_sync(compare)
+    await engine.dispose()
+
+    assert found == []
+
+
+def test_the_columns_of_a_table_are_the_fields_of_its_kind_in_their_order():
+    stored = KINDS.keys() & tables.metadata.tables.keys()
+
+    assert len(stored) == 4
+    for name in stored:
+        kind, table = KINDS[name], tables.metadata.tables[name]
+
+        assert list(tables.fields_of(table)) == list(kind.model_fields)
+        assert list(table.primary_key.columns.keys()) == [kind.id_field]
+
+
+def test_the_library_knows_its_revisions_without_alembic():
+    steps = Path(migration.__file__).parent / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(steps))
+    scripts = ScriptDirectory.from_config(config)
+
+    known = [script.revision for script in scripts.walk_revisions()]
+
+    assert known == list(reversed(REVISIONS))
+
+
+def test_alembic_is_imported_only_when_something_migrates():
+    code = (
+        "import sys, test_coordinator_data_adapter.adapters.postgres.migration;"
+        "sys.exit('alembic' in sys.modules)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": str(SOURCE)}
+    )
+
+    assert done.returncode == 0
+
+
+async def test_twenty_that_migrate_an_empty_database_at_once_all_succeed(empty_place):
+    found = await asyncio.gather(*(migrate(empty_place.admin, SCHEMA) for _ in range(20)))
+
+    assert [state.found for state in found].count(None) == 1
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
+
+
+async def test_a_migration_that_waits_for_another_gives_up_in_time(empty_place, connect):
+    other = await connect(empty_place.admin)
+    await other.execute(
+        "SELECT pg_advisory_lock(hashtextextended($1, 0))",
+        f"test-coordinator-data-adapter/{SCHEMA}",
+    )
+
+    with pytest.raises(OverloadedError):
+        await migrate(empty_place.admin, SCHEMA, patience=0.1)
+
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).found is None
+
+
+async def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty_place, connect):
+    bare = await connect(empty_place.admin)
+    await bare.execute(f"CREATE SCHEMA {SCHEMA}; CREATE TABLE {SCHEMA}.test_results (mine int)")
+
+    with pytest.raises(ConfigurationError):
+        await migrate(empty_place.admin, SCHEMA)
+
+    assert await bare.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.scenarios") is None
+
+
+ROW_OF_0001 = f"""
+INSERT INTO {SCHEMA}.test_results VALUES (
+    'r1', 'run', 'latency', '< 200 ms', '150 ms', 'passed', '2026-05-06 07:08:09.123456+00',
+    NULL, 'c1', '2026-05-06 07:08:10.123456+00'
+);
+INSERT INTO {SCHEMA}.scenarios VALUES (
+    's1', 'one', NULL, 'combined', 'draft', '{{"a": [1, 2.5]}}', '{{svc}}', '{{}}', 'me',
+    '2026-05-06 07:08:09.123456+00', '2026-05-06 07:08:09.123456+00', '{{x,x}}'
+);
+"""
+
+
+@pytest.fixture
+async def working(place):
+    """The waist over a database of the test's own."""
+    database = Database(DatabaseSettings(url=place.application, schema=SCHEMA))
+    yield database
+    await database.aclose()
+
+
+async def test_what_the_first_revision_stored_is_there_after_the_upgrade(
+    empty_place, connect, repositories_at
+):
+    await migrate(empty_place.admin, SCHEMA, revision="0001")
+    bare = await connect(empty_place.admin)
+    await bare.execute(ROW_OF_0001)
+
+    await migrate(empty_place.admin, SCHEMA)
+
+    async with repositories_at(empty_place.admin) as held:
+        result = await held.test_results.get_by_id("r1")
+        scenario = await held.scenarios.get_by_id("s1")
+        assert result is not None
+        assert scenario is not None
+        assert (result.name, result.phase, result.actual_value) == (None, None, "150 ms")
+        assert (scenario.configuration, scenario.tags) == ({"a": [1, 2.5]}, ["x", "x"])
+
+
+async def test_a_downgrade_keeps_all_that_the_older_revision_knows(place, connect, repositories_at):
+    result = a_test_result(name="p99", phase="after")
+    async with repositories_at(place.application) as held:
+        await held.test_results.create(result)
+
+    before = await migrate(place.owner, SCHEMA, revision="0001", role=place.application_role)
+
+    bare = await connect(place.admin)
+    row = await bare.fetchrow(f"SELECT * FROM {SCHEMA}.test_results")
+    assert before.found == REVISIONS[-1]
+    assert set(TestResult.model_fields) - set(row.keys()) == {"name", "phase"}
+    assert row["result_id"] == result.result_id
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_every_revision_can_be_left_downwards_and_reached_again(
+    empty_place, connect, revision
+):
+    await migrate(empty_place.admin, SCHEMA, revision=revision)
+    bare = await connect(empty_place.admin)
+    there = await definitions(bare, SCHEMA)
+
+    await migrate(empty_place.admin, SCHEMA, revision="base")
+    left = await definitions(bare, SCHEMA)
+    await migrate(empty_place.admin, SCHEMA, revision=revision)
+
+    assert left == []
+    assert await definitions(bare, SCHEMA) == there
+
+
+async def test_the_printed_script_makes_what_a_migration_makes(
+    empty_place, place, connect, postgres_server
+):
+    script = migration_sql(SCHEMA, role=place.application_role)
+
+    bare = await connect(empty_place.admin)
+    await bare.execute(script)
+
+    migrated = await connect(place.admin)
+    assert await definitions(bare, SCHEMA) == await definitions(migrated, SCHEMA)
+    assert (await schema_state_at(empty_place.application, SCHEMA)).is_current
+
+
+async def test_a_current_schema_is_worked_with(working):
+    state = await schema_state(working)
+
+    state.require_current()
+
+
+async def test_a_missing_schema_names_the_command_to_run(empty_place):
+    database = Database(DatabaseSettings(url=empty_place.admin, schema=SCHEMA))
+
+    state = await schema_state(database)
+    await database.aclose()
+
+    assert state.found is None
+    with pytest.raises(ConfigurationError, match="run `test-coordinator-adapter migrate`"):
+        state.require_current()
+
+
+async def test_an_older_schema_names_the_command_to_run(place, working):
+    await migrate(place.owner, SCHEMA, revision="0001", role=place.application_role)
+
+    state = await schema_state(working)
+
+    with pytest.raises(ConfigurationError, match=r"older.*test-coordinator-adapter migrate"):
+        state.require_current()
+
+
+async def test_a_newer_schema_is_said_to_be_newer_and_is_not_touched(place, working, connect):
+    bare = await connect(place.admin)
+    await bare.execute(f"UPDATE {SCHEMA}.alembic_version SET version_num = '9999'")
+
+    state = await schema_state(working)
+
+    with pytest.raises(ConfigurationError, match="newer"):
+        state.require_current()
+    with pytest.raises(ConfigurationError, match="newer"):
+        await migrate(place.owner, SCHEMA)
+
+
+async def test_health_check_tells_status_revision_rows_and_time(place, connect):
+    service = await connect(place.application)
+
+    answer = json.loads(await service.fetchval(f"SELECT {SCHEMA}.health_check()"))
+
+    assert answer.keys() == {"status", "revision", "tables", "server_time"}
+    assert (answer["status"], answer["revision"]) == ("ok", REVISIONS[-1])
+    assert answer["tables"] == dict.fromkeys(tables.metadata.tables, 0)
+
+
+async def test_two_instances_live_side_by_side_in_one_database(place, connect):
+    await migrate(place.admin, "test_coordinator_chaos1", role=place.application_role)
+
+    bare = await connect(place.admin)
+    there = await definitions(bare, "test_coordinator_chaos1")
+    assert there == await definitions(bare, SCHEMA)
+
+
+async def test_a_server_that_does_not_answer_is_unavailable(place):
+    nobody = place.admin.rpartition("@")[0] + "@127.0.0.1:1/nothing"
+
+    with pytest.raises(UnavailableError):
+        await schema_state_at(nobody, SCHEMA)
+
+
+async def test_the_command_checks_and_migrates(empty_place):
+    setting = configured(empty_place)
+
+    codes = [
+        (await call(*arguments, **setting)).exit_code
+        for arguments in (
+            ("migrate", "--check"),
+            ("migrate",),
+            ("migrate", "--check"),
+            ("migrate", "--to", "0001"),
+            ("migrate", "--check"),
+            ("migrate", "--to", "7"),
+        )
+    ]
+
+    assert codes == [1, 0, 0, 0, 1, 2]
+
+
+async def test_the_command_says_when_the_server_does_not_answer_and_keeps_the_password(place):
+    secret = replace(place, admin="postgresql://me:hunter2@127.0.0.1:1/nothing")
+
+    done = await call("migrate", "--check", **configured(secret))
+
+    assert done.exit_code == 3
+    assert "hunter2" not in done.output
+
+
+async def test_the_command_takes_the_url_that_it_is_given(empty_place):
+    wrong = configured(replace(empty_place, admin="postgresql://me@127.0.0.1:1/nothing"))
+
+    done = await call("migrate", "--url", empty_place.admin, **wrong)
+
+    assert done.exit_code == 0, done.stderr
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
+
+
+async def test_the_command_prints_the_script_instead_of_running_it(empty_place, connect):
+    done = await call("migrate", "--sql", **configured(empty_place))
+
+    bare: asyncpg.Connection = await connect(empty_place.admin)
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).found is None
+    await bare.execute(done.stdout)
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from datetime import UTC, datetime
+
+import pytest
+
+from test_coordinator_data_adapter.adapters.postgres import PostgresTestResultsRepository
+from test_coordinator_data_adapter.interfaces.queries import TestResultQuery
+from test_coordinator_data_adapter.testing.builders import a_test_result
+
+SCHEMA = "test_coordinator"
+ROWS = 20_000
+FILL = f"""
+INSERT INTO {SCHEMA}.test_results
+SELECT 't' || n, 'run', 'latency', 'a', 'b', 'passed', now(), NULL, NULL,
+    timestamptz '2026-05-06 07:08:09+00' + (n / 3) * interval '1 microsecond', NULL, NULL
+FROM generate_series(1, {ROWS}) n
+"""
+
+
+@pytest.fixture
+async def many(database, shared_place, connect):
+    """A repository over more rows than fit any batch, three to every microsecond."""
+    admin = await connect(shared_place.admin)
+    await admin.execute(FILL)
+    await admin.execute(f"ANALYZE {SCHEMA}.test_results")
+    return PostgresTestResultsRepository(database)
+
+
+async def test_no_connection_is_held_while_the_consumer_thinks(many, database):
+    in_use = set()
+
+    async for _ in many.stream(TestResultQuery(), batch_size=5000):
+        in_use.add(database.pool_status().in_use)
+
+    assert in_use == {0}
+
+
+async def test_every_row_comes_once_and_in_order(many):
+    seen = [
+        (result.created_at, result.result_id)
+        async for result in many.stream(TestResultQuery(run_id="run"), batch_size=999)
+    ]
+
+    assert len(seen) == ROWS
+    assert seen == sorted(set(seen))
+
+
+async def test_memory_does_not_grow_with_the_rows_read(many):
+    stream = many.stream(TestResultQuery(), batch_size=500)
+    for _ in range(1000):
+        await anext(stream)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        read = 1000
+        async for _ in stream:
+            read += 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert read == ROWS
+    assert peak - before < 3 * 1024 * 1024
+
+
+async def test_an_abandoned_stream_leaves_nothing_behind(many, database):
+    for taken in (1, 100, 501):
+        stream = many.stream(TestResultQuery(), batch_size=500)
+        for _ in range(taken):
+            await anext(stream)
+        del stream
+        gc.collect()
+        await asyncio.sleep(0)
+
+    assert database.pool_status().in_use == 0
+
+
+async def test_a_stream_that_is_cancelled_under_way_gives_its_connection_back(many, database):
+    async def read():
+        async for _ in many.stream(TestResultQuery(), batch_size=10_000):
+            await asyncio.sleep(0)
+
+    for turns in range(1, 40, 3):
+        reader = asyncio.create_task(read())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reader.cancel()
+        await asyncio.wait([reader])
+
+    # An attempt to connect outlives its caller, for whoever comes next.
+    async with asyncio.timeout(10):
+        while database.pool_status().in_use:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    assert await many.count(TestResultQuery()) == ROWS
+
+
+async def test_more_streams_than_connections_go_on_at_once(many, database):
+    streams = [many.stream(TestResultQuery(), batch_size=1000) for _ in range(60)]
+
+    for _ in range(3):
+        firsts = await asyncio.gather(*(anext(stream) for stream in streams))
+        assert len({result.result_id for result in firsts}) == 1
+
+    for stream in streams:
+        await stream.aclose()
+    assert database.pool_status().in_use == 0
+
+
+async def test_what_is_created_behind_the_reader_does_not_disturb_it(many):
+    stream = many.stream(TestResultQuery(), batch_size=100)
+    seen = [await anext(stream)]
+    await many.create(a_test_result(created_at=datetime(2026, 1, 1, tzinfo=UTC)))
+
+    seen += [result async for result in stream]
+
+    assert len({result.result_id for result in seen}) == len(seen) == ROWS
+
+
+async def test_a_prune_in_batches_lets_writers_through(many):
+    written = 0
+    done = asyncio.Event()
+
+    async def write():
+        nonlocal written
+        while not done.is_set():
+            await many.create(a_test_result())
+            written += 1
+
+    writer = asyncio.create_task(write())
+    pruned = await many.prune(datetime(2026, 5, 7, tzinfo=UTC), batch_size=500)
+    done.set()
+    await writer
+
+    assert pruned >= ROWS
+    assert written >= ROWS // 500

@@ -1,0 +1,483 @@
+"""The verbs, on a server that is killed, frozen, full, deaf, or not there."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from test_coordinator_data_adapter.adapters.postgres.database import Database, Statement
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConfigurationError,
+    OutcomeUnknownError,
+    OverloadedError,
+    UnavailableError,
+)
+from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres
+
+DEADLINES = {"pool_timeout": 0.6, "connect_timeout": 0.6, "query_timeout": 0.6}
+# Waiting for a connection, opening one, and the trip: each has its own deadline.
+LONGEST = sum(DEADLINES.values()) + 1.0
+
+PID = Statement("SELECT pg_backend_pid() AS pid", "test_run", writes=False)
+WRITE = Statement("INSERT INTO kept VALUES ($1) RETURNING id", "test_run", writes=True)
+READ = Statement("SELECT count(*) AS n FROM kept", "test_run", writes=False)
+SLOW_READ = Statement("SELECT pg_sleep(0.2)", "test_run", writes=False)
+SLOW_WRITE = Statement("INSERT INTO kept SELECT 'slow' FROM pg_sleep(0.5)", "test_run", writes=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kept(breakable: ThrowawayPostgres) -> Iterator[None]:
+    async def create() -> None:
+        connection = await asyncpg.connect(breakable.url().replace("+asyncpg", ""))
+        await connection.execute("CREATE TABLE kept (id text)")
+        await connection.close()
+
+    asyncio.run(create())
+    return
+
+
+@pytest.fixture
+async def fragile(make_database, server) -> Database:
+    """A database with short deadlines, and every connection of its pool open and idle."""
+    database = make_database(
+        server.url(), schema="public", pool_size=4, max_overflow=2, **DEADLINES
+    )
+    await asyncio.gather(*(database.fetch(SLOW_READ) for _ in range(4)))
+    return database
+
+
+@pytest.fixture
+async def patient(make_database, server) -> Database:
+    """The same with long deadlines: nothing it does may fail, however busy the machine is."""
+    database = make_database(server.url(), schema="public", pool_size=4, max_overflow=2)
+    await asyncio.gather(*(database.fetch(SLOW_READ) for _ in range(4)))
+    return database
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port where the system accepts and nobody ever says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """A port where nobody even accepts: the queue is full, what comes is dropped."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    fillers = []
+    for _ in range(4):
+        filler = socket.socket()
+        filler.setblocking(False)  # noqa: FBT003 - socket's own
+        filler.connect_ex(listener.getsockname())
+        fillers.append(filler)
+    yield listener.getsockname()[1]
+    for filler in fillers:
+        filler.close()
+    listener.close()
+
+
+async def outcome(call: Awaitable[object]) -> tuple[object, float]:
+    """What a call ended with, and after how many seconds."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        answer: object = await call
+    except Exception as error:  # noqa: BLE001 - which one it is, is the question
+        answer = error
+    return answer, loop.time() - began
+
+
+def idle(database: Database) -> bool:
+    status = database.pool_status()
+    return (status.in_use, status.waiting) == (0, 0)
+
+
+async def recovers(database: Database, *, within: float = 5.0) -> None:
+    async with asyncio.timeout(within):
+        while True:
+            try:
+                await database.fetch(READ)
+                return
+            except UnavailableError:
+                await asyncio.sleep(0.05)
+
+
+# A server that goes away and comes back
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+async def test_after_a_restart_not_one_call_fails(patient, server, how):
+    await asyncio.to_thread(getattr(server, how))
+    await asyncio.to_thread(server.start)
+
+    answers = await asyncio.gather(
+        *(patient.fetch(READ) for _ in range(8)),
+        *(patient.fetch(WRITE, "after") for _ in range(8)),
+    )
+
+    assert len(answers) == 16
+
+
+async def test_a_restart_during_which_the_event_loop_slept_costs_no_write(patient, server):
+    server.kill()
+    server.start()
+
+    for _ in range(6):
+        await patient.fetch(WRITE, "asleep")
+    async with patient.transaction() as transaction:
+        await transaction.execute(WRITE, "asleep")
+
+
+async def test_a_session_survives_a_restart_too(patient, server):
+    await asyncio.to_thread(server.restart)
+
+    for _ in range(3):
+        async with patient.session_maker()() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
+
+
+async def test_a_server_killed_under_load_loses_nothing_that_was_acknowledged(fragile, server):
+    acknowledged: set[str] = set()
+    ended: list[tuple[object, float]] = []
+    over = asyncio.Event()
+
+    async def client(number: int) -> None:
+        call = 0
+        while not over.is_set():
+            call += 1
+            answer, seconds = await outcome(fragile.fetch_one(WRITE, f"{number}-{call}"))
+            ended.append((answer, seconds))
+            if isinstance(answer, Exception):
+                await asyncio.sleep(0.02)
+            else:
+                acknowledged.add(answer["id"])
+            ended.append(await outcome(fragile.fetch_one(READ)))
+
+    clients = [asyncio.create_task(client(number)) for number in range(10)]
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+    await recovers(fragile)
+    before = len(acknowledged)
+    await asyncio.sleep(0.3)
+    over.set()
+    await asyncio.gather(*clients)
+
+    stored = {row["id"] for row in await fragile.fetch(Statement("TABLE kept", None, writes=False))}
+    errors = [answer for answer, _ in ended if isinstance(answer, Exception)]
+    assert acknowledged <= stored
+    assert len(acknowledged) > before, "writes went on after the restart"
+    assert errors, "the server was away for a while"
+    assert {type(error) for error in errors} <= {
+        UnavailableError,
+        OutcomeUnknownError,
+        OverloadedError,
+    }
+    assert max(seconds for _, seconds in ended) < LONGEST
+    assert idle(fragile)
+
+
+# A server that freezes
+
+
+async def test_a_frozen_server_keeps_nobody_longer_than_the_deadline(fragile, server):
+    server.freeze()
+    ended = await asyncio.gather(
+        *(outcome(fragile.fetch(READ)) for _ in range(10)),
+        *(outcome(fragile.fetch(WRITE, "frozen")) for _ in range(10)),
+        outcome(fragile.copy("kept", ("id",), (("frozen",) for _ in range(100_000)))),
+    )
+    server.thaw()
+    await recovers(fragile)
+
+    reads, writes, copy = ended[:10], ended[10:20], ended[20]
+    assert max(seconds for _, seconds in ended) < LONGEST
+    assert {type(answer) for answer, _ in reads} <= {UnavailableError, OverloadedError}
+    assert {type(answer) for answer, _ in writes} <= {
+        UnavailableError,
+        OutcomeUnknownError,
+        OverloadedError,
+    }
+    assert isinstance(copy[0], UnavailableError | OverloadedError), "no COPY is in doubt"
+    assert idle(fragile)
+
+
+async def test_a_write_that_froze_is_in_doubt_and_a_read_is_not(fragile, server):
+    server.freeze()
+
+    read, write = await asyncio.gather(
+        outcome(fragile.fetch(READ)), outcome(fragile.execute(WRITE, "doubt"))
+    )
+
+    assert type(read[0]) is UnavailableError
+    assert type(write[0]) is OutcomeUnknownError
+    assert write[0].outcome == "unknown"
+    assert max(read[1], write[1]) < DEADLINES["query_timeout"] + 0.5
+
+
+async def test_only_the_end_of_a_transaction_is_in_doubt(fragile, server):
+    reached = asyncio.Event()
+    frozen = asyncio.Event()
+
+    async def write() -> None:
+        async with fragile.transaction() as transaction:
+            await transaction.execute(WRITE, "first")
+            reached.set()
+            await frozen.wait()
+
+    async def write_more() -> None:
+        async with fragile.transaction() as transaction:
+            await reached.wait()
+            await frozen.wait()
+            await transaction.execute(WRITE, "second")
+
+    at_the_end = asyncio.create_task(outcome(write()))
+    before_it = asyncio.create_task(outcome(write_more()))
+    await reached.wait()
+    server.freeze()
+    frozen.set()
+
+    assert type((await at_the_end)[0]) is OutcomeUnknownError
+    assert type((await before_it)[0]) is UnavailableError
+
+
+async def test_a_copy_that_freezes_halfway_was_not_applied(fragile, server):
+    halfway = asyncio.Event()
+
+    def records() -> Iterator[tuple[str]]:
+        for number in range(2_000_000):
+            if number == 50_000:
+                halfway.set()
+            yield (f"copied-{number}",)
+
+    task = asyncio.create_task(outcome(fragile.copy("kept", ("id",), records())))
+    await halfway.wait()
+    server.freeze()
+    answer, _ = await task
+    server.thaw()
+    await recovers(fragile)
+
+    rows = await fragile.fetch(
+        Statement("SELECT FROM kept WHERE id LIKE 'copied-%'", None, writes=False)
+    )
+    assert type(answer) is UnavailableError
+    assert rows == []
+
+
+async def test_cancelling_does_not_wait_for_a_frozen_server(fragile, server):
+    server.freeze()
+    tasks = [
+        asyncio.create_task(fragile.fetch(READ)),
+        asyncio.create_task(fragile.execute(WRITE, "cancelled")),
+        asyncio.create_task(fragile.copy("kept", ("id",), (("x",) for _ in range(100_000)))),
+    ]
+    await asyncio.sleep(0.1)
+    for task in tasks:
+        task.cancel()
+
+    _, seconds = await outcome(asyncio.wait(tasks))
+
+    assert all(task.cancelled() for task in tasks)
+    assert seconds < 0.3
+    assert idle(fragile)
+
+
+async def test_closing_does_not_wait_for_a_frozen_server(fragile, server):
+    server.freeze()
+    call = asyncio.create_task(outcome(fragile.execute(WRITE, "closed")))
+    await asyncio.sleep(0.1)
+
+    _, seconds = await outcome(fragile.aclose())
+
+    assert type((await call)[0]) is OutcomeUnknownError
+    assert seconds < 0.3
+
+
+async def test_a_session_is_not_kept_by_a_frozen_server_either(fragile, server):
+    """Holds the one private name of the driver that sessions' deadlines hang on."""
+
+    async def ask() -> None:
+        async with fragile.session_maker()() as session:
+            await session.execute(text("SELECT 1"))
+
+    await ask()
+    server.freeze()
+    answer, seconds = await outcome(ask())
+
+    assert isinstance(answer, TimeoutError)
+    assert seconds < LONGEST
+
+
+# Connections that go away
+
+
+async def test_connections_ended_while_idle_cost_no_call(fragile, server):
+    await terminate_all(server, fragile)
+
+    assert len(await asyncio.gather(*(fragile.fetch(WRITE, "idle") for _ in range(4)))) == 4
+    await terminate_all(server, fragile)
+    assert len(await asyncio.gather(*(fragile.fetch(READ) for _ in range(4)))) == 4
+
+
+async def test_a_read_whose_connection_ends_is_repeated(fragile, server):
+    read = asyncio.create_task(fragile.fetch(SLOW_READ))
+    await asyncio.sleep(0.1)
+
+    await terminate_all(server, fragile)
+
+    assert len(await read) == 1
+
+
+async def test_a_write_whose_connection_ends_is_in_doubt(fragile, server):
+    write = asyncio.create_task(outcome(fragile.execute(SLOW_WRITE)))
+    await asyncio.sleep(0.1)
+
+    await terminate_all(server, fragile)
+
+    assert type((await write)[0]) is OutcomeUnknownError
+
+
+async def terminate_all(server: ThrowawayPostgres, database: Database) -> None:
+    connection = await asyncpg.connect(server.url().replace("+asyncpg", ""))
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = $1",
+        database._settings.application_name,
+    )
+    await connection.close()
+
+
+# A server that is full, refuses, is deaf, or is not there
+
+
+async def test_a_server_without_room_is_unavailable_until_there_is_some(make_database, server):
+    database = make_database(server.url(), schema="public", **DEADLINES)
+    hogs = []
+    with suppress(asyncpg.TooManyConnectionsError):
+        while True:
+            hogs.append(await asyncpg.connect(server.url().replace("+asyncpg", "")))
+
+    answer, seconds = await outcome(database.fetch(WRITE, "no room"))
+    for hog in hogs:
+        await hog.close()
+    await recovers(database)
+
+    assert type(answer) is UnavailableError
+    assert answer.sqlstate == "53300"
+    assert seconds < LONGEST
+
+
+async def test_a_server_that_only_reads_did_not_apply_a_write(make_database, server):
+    database = make_database(server.url(), schema="public", **DEADLINES)
+    async with database.transaction() as transaction:
+        await transaction.execute(Statement("SET TRANSACTION READ ONLY", None, writes=False))
+        answer, _ = await outcome(transaction.execute(WRITE, "read only"))
+        transaction._failure = None
+
+    assert type(answer) is UnavailableError
+    assert answer.sqlstate == "25006"
+
+
+async def test_a_wrong_password_is_a_matter_of_configuration(make_database, server):
+    database = make_database(server.url(password="hunter2"), schema="public", **DEADLINES)
+
+    answer, _ = await outcome(database.open())
+
+    assert type(answer) is ConfigurationError
+    assert answer.sqlstate == "28P01"
+    assert "hunter2" not in str(answer) + repr(answer)
+
+
+async def test_a_port_where_nobody_listens_is_unavailable_at_once(make_database, server):
+    await asyncio.to_thread(server.kill)
+    database = make_database(server.url(), schema="public", **DEADLINES)
+
+    answer, seconds = await outcome(database.execute(WRITE, "refused"))
+
+    assert type(answer) is UnavailableError
+    assert seconds < 0.5
+
+
+async def test_a_host_that_does_not_exist_is_unavailable(make_database):
+    database = make_database("postgresql://user@nowhere.invalid/tests", **DEADLINES)
+
+    answer, seconds = await outcome(database.open())
+
+    assert type(answer) is UnavailableError
+    assert seconds < LONGEST
+
+
+@pytest.mark.parametrize("tls", ["disable", "require"])
+async def test_a_port_where_nobody_answers_keeps_nobody(make_database, deaf, tls):
+    database = make_database(
+        f"postgresql://user@127.0.0.1:{deaf}/tests?sslmode={tls}", pool_size=2, **DEADLINES
+    )
+
+    ended = await asyncio.gather(*(outcome(database.execute(WRITE, "deaf")) for _ in range(8)))
+
+    assert {type(answer) for answer, _ in ended} == {UnavailableError}
+    assert max(seconds for _, seconds in ended) < LONGEST
+    assert idle(database)
+
+
+async def test_a_black_hole_keeps_nobody(make_database, black_hole):
+    database = make_database(f"postgresql://user@127.0.0.1:{black_hole}/tests", **DEADLINES)
+
+    answer, seconds = await outcome(database.execute(WRITE, "black hole"))
+
+    assert type(answer) is UnavailableError
+    assert seconds < LONGEST
+
+
+async def test_cancelling_a_connection_attempt_leaves_nothing_behind(make_database, deaf):
+    database = make_database(f"postgresql://user@127.0.0.1:{deaf}/tests", **DEADLINES)
+    task = asyncio.create_task(database.fetch(READ))
+    await asyncio.sleep(0.1)
+    in_use = database.pool_status().in_use
+
+    task.cancel()
+    _, seconds = await outcome(asyncio.wait([task]))
+    await asyncio.sleep(DEADLINES["connect_timeout"])
+
+    assert in_use == 1
+    assert seconds < 0.1
+    assert idle(database)
+
+
+async def test_closing_breaks_off_connection_attempts(make_database, deaf):
+    database = make_database(f"postgresql://user@127.0.0.1:{deaf}/tests", **DEADLINES)
+    call = asyncio.create_task(outcome(database.fetch(READ)))
+    await asyncio.sleep(0.1)
+
+    _, seconds = await outcome(database.aclose())
+
+    assert type((await call)[0]) is UnavailableError
+    assert seconds < 0.3
+
+
+@pytest.mark.parametrize("garbage", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64])
+async def test_whatever_else_answers_on_the_port_is_told_as_one_of_our_errors(
+    make_database, garbage
+):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(garbage)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    database = make_database(f"postgresql://user@127.0.0.1:{port}/tests", **DEADLINES)
+
+    told, seconds = await outcome(database.open())
+    listener.close()
+
+    assert isinstance(told, AdapterError)
+    assert seconds < LONGEST

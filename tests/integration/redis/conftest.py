@@ -1,0 +1,207 @@
+"""A user, a namespace and a registry of each test's own, on the session's server or another."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from test_coordinator_data_adapter.adapters.redis import (
+    Keyspace,
+    KeyspaceSettings,
+    RedisCacheRepository,
+    RedisServiceDiscoveryRepository,
+)
+from test_coordinator_data_adapter.adapters.redis.acl import acl_rules
+from test_coordinator_data_adapter.resilience.observation import Hooks, Trip
+from test_coordinator_data_adapter.testing.servers import (
+    KeyspaceServer,
+    ThrowawayValkey,
+    system_redis_program,
+)
+
+SettingsMaker = Callable[..., KeyspaceSettings]
+
+PLATFORM_RULES = ("resetkeys", "~test:*", "-@all", "+@read", "+@write", "+@keyspace", "-@dangerous")
+"""What the platform grants, whatever the library would like."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Servers, and what a user may do on them.
+
+    Attributes:
+        urls: an administrator's, of every server that holds keys.
+        grants: "least" is what the library asks for, "platform" what the platform grants.
+    """
+
+    urls: tuple[str, ...]
+    grants: str = "least"
+
+    @property
+    def is_cluster(self) -> bool:
+        return len(self.urls) > 1
+
+    def rules(self, namespace: str, registry: str) -> tuple[str, ...]:
+        if self.grants == "platform":
+            return PLATFORM_RULES
+        return acl_rules(
+            namespace, registry, topology="cluster" if self.is_cluster else "standalone"
+        )
+
+
+@pytest.fixture
+def deployment(redis_server: KeyspaceServer) -> Deployment:
+    return Deployment((redis_server.url,))
+
+
+@pytest.fixture
+def deployment_of() -> type[Deployment]:
+    return Deployment
+
+
+@pytest.fixture
+async def admins(deployment: Deployment) -> AsyncIterator[list[Redis]]:
+    async with AsyncExitStack() as opened:
+        yield [await opened.enter_async_context(Redis.from_url(url)) for url in deployment.urls]
+
+
+@pytest.fixture
+def admin(admins: list[Redis]) -> Redis:
+    return admins[0]
+
+
+@pytest.fixture
+async def settings_for(deployment: Deployment, admins: list[Redis]) -> AsyncIterator[SettingsMaker]:
+    """Settings of a namespace that nobody else has, for a user with nothing but its rights."""
+    number = itertools.count()
+    run, password = uuid.uuid4().hex[:12], secrets.token_urlsafe(12)
+    users: list[str] = []
+
+    def make(**changes: object) -> KeyspaceSettings:
+        user = f"{run}-{next(number)}"
+        namespace = str(changes.pop("namespace", f"test:{user}"))
+        registry = f"test:{run}:services:"
+        for url in deployment.urls:
+            with redis.Redis.from_url(url) as blocking:
+                blocking.execute_command(
+                    *("ACL", "SETUSER", user, "on", f">{password}"),
+                    *deployment.rules(namespace, registry),
+                )
+        users.append(user)
+        parts = urlsplit(deployment.urls[0])
+        place = parts.netloc.rpartition("@")[2]
+        return KeyspaceSettings(
+            **{
+                "url": urlunsplit(parts._replace(netloc=f"{user}:{password}@{place}")),
+                "namespace": namespace,
+                "registry": registry,
+                "cluster": deployment.is_cluster,
+                **changes,
+            }
+        )
+
+    yield make
+    for admin in admins:
+        removing = admin.pipeline(transaction=False)
+        async for key in admin.scan_iter(f"test:{run}*", count=10_000):
+            removing.unlink(key)  # one by one: on a cluster they are of different slots
+        await removing.execute()
+        await admin.execute_command("ACL", "DELUSER", *users, "nobody-at-all")
+
+
+@pytest.fixture
+async def trips() -> list[Trip]:
+    """What the keyspace was told of."""
+    return []
+
+
+@pytest.fixture
+async def keyspace(settings_for: SettingsMaker, trips: list[Trip]) -> AsyncIterator[Keyspace]:
+    opened = Keyspace(settings_for(), hooks_at=lambda place: Hooks(on_trip=trips.append))
+    yield opened
+    assert opened.usage.in_use == 0
+    await opened.aclose()
+    assert opened.usage.open == 0
+
+
+@pytest.fixture
+async def cache(keyspace: Keyspace) -> AsyncIterator[RedisCacheRepository]:
+    repository = RedisCacheRepository(keyspace)
+    yield repository
+    await repository.aclose()
+
+
+@pytest.fixture
+def services(keyspace: Keyspace) -> RedisServiceDiscoveryRepository:
+    return RedisServiceDiscoveryRepository(keyspace)
+
+
+@pytest.fixture(scope="session")
+def redis_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the system's own Redis 7.0, unless there is none."""
+    program = system_redis_program()
+    if program is None:
+        pytest.skip("no redis-server is installed on this machine")
+    with ThrowawayValkey(tmp_path_factory.mktemp("redis-7"), program=program) as server:
+        yield server.url()
+
+
+@pytest.fixture(scope="session")
+def form_cluster() -> Callable[[list[ThrowawayValkey]], None]:
+    """Gives each node its share of the slots, and lets all know each other."""
+    return _form_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster_urls(
+    tmp_path_factory: pytest.TempPathFactory,
+    form_cluster: Callable[[list[ThrowawayValkey]], None],
+) -> Iterator[tuple[str, ...]]:
+    """The URLs of the three nodes of a cluster."""
+    folder = tmp_path_factory.mktemp("cluster")
+    config = ["cluster-enabled yes", "cluster-node-timeout 2000"]
+    with contextlib.ExitStack() as started:
+        nodes = [
+            started.enter_context(ThrowawayValkey(folder / str(number), config=config))
+            for number in range(3)
+        ]
+        form_cluster(nodes)
+        yield tuple(node.url() for node in nodes)
+
+
+def _form_cluster(nodes: list[ThrowawayValkey]) -> None:
+    with contextlib.ExitStack() as opened:
+        admins = [
+            opened.enter_context(redis.Redis(host=node.host, port=node.port)) for node in nodes
+        ]
+        share = 16384 // len(nodes)
+        for number, admin in enumerate(admins):
+            last = 16383 if number == len(nodes) - 1 else (number + 1) * share - 1
+            admin.execute_command("CLUSTER", "ADDSLOTSRANGE", number * share, last)
+            admins[0].execute_command("CLUSTER", "MEET", nodes[number].host, nodes[number].port)
+        deadline = time.monotonic() + 30
+        while not all(_knows(admin, len(nodes)) for admin in admins):
+            assert time.monotonic() < deadline, "the cluster did not form"
+            time.sleep(0.02)
+
+
+def _knows(admin: redis.Redis, nodes: int) -> bool:
+    facts = admin.cluster("info")
+    return facts["cluster_state"] == "ok" and facts["cluster_known_nodes"] == str(nodes)
+
+
+@pytest.fixture
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")

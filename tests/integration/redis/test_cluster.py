@@ -1,0 +1,171 @@
+"""A cluster that loses a server, and gets it back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+import redis
+
+from test_coordinator_data_adapter.adapters.redis import (
+    Keyspace,
+    KeyspaceSettings,
+    RedisCacheRepository,
+    RedisServiceDiscoveryRepository,
+)
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConfigurationError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
+from test_coordinator_data_adapter.testing.builders import a_service
+from test_coordinator_data_adapter.testing.servers import ThrowawayValkey
+
+KEYS = [f"key-{number}" for number in range(40)]
+
+
+@pytest.fixture
+def nodes(tmp_path_factory, form_cluster):
+    folder = tmp_path_factory.mktemp("breakable-cluster")
+    config = ["cluster-enabled yes", "cluster-node-timeout 500", "appendonly yes"]
+    with contextlib.ExitStack() as started:
+        nodes = [
+            started.enter_context(ThrowawayValkey(folder / str(number), config=config))
+            for number in range(3)
+        ]
+        form_cluster(nodes)
+        yield nodes
+
+
+@pytest.fixture
+async def keyspace(nodes):
+    places = ",".join(f"{node.host}:{node.port}" for node in nodes)
+    opened = Keyspace(
+        KeyspaceSettings(
+            url=f"redis://{places}",
+            namespace="test:cluster",
+            cluster=True,
+            pool_timeout=2,
+            connect_timeout=2,
+            socket_timeout=2,
+        )
+    )
+    yield opened
+    assert opened.usage.in_use == 0
+    await opened.aclose()
+
+
+async def outcome(call) -> type:
+    async with asyncio.timeout(7):
+        try:
+            await call
+        except AdapterError as error:
+            return type(error)
+    return type(None)
+
+
+async def test_a_cluster_that_lost_a_server_serves_again_when_it_is_back(nodes, keyspace):
+    cache, services = RedisCacheRepository(keyspace), RedisServiceDiscoveryRepository(keyspace)
+    await cache.set_many(dict.fromkeys(KEYS, 1))
+    service = await services.register(a_service())
+
+    await asyncio.to_thread(nodes[1].kill)
+    writes = set(await asyncio.gather(*(outcome(cache.increment(key)) for key in KEYS)))
+    reads = set(await asyncio.gather(*(outcome(cache.exists(key)) for key in KEYS)))
+    await asyncio.to_thread(nodes[1].start)
+    async with asyncio.timeout(30):
+        while await outcome(cache.set_many(dict.fromkeys(KEYS, 2))) is not type(None):  # noqa: ASYNC110 - it is over when it works
+            await asyncio.sleep(0.05)
+
+    assert UnavailableError in writes
+    assert writes <= {type(None), UnavailableError, OutcomeUnknownError}
+    assert UnavailableError in reads
+    assert reads <= {type(None), UnavailableError}
+    assert await cache.get_many(KEYS) == dict.fromkeys(KEYS, 2)
+    assert await services.get_service_by_id(service.service_id) == service
+    await cache.aclose()
+
+
+async def test_a_slot_that_moves_is_followed(nodes, keyspace):
+    cache = RedisCacheRepository(keyspace)
+    await cache.set_many(dict.fromkeys(KEYS, 1))
+    admins = [redis.Redis(host=node.host, port=node.port) for node in nodes]
+    ids = [str(admin.cluster("myid"), "ascii") for admin in admins]
+    slot = admins[0].cluster("keyslot", "test:cluster:moving")
+    source = next(number for number, admin in enumerate(admins) if serves(admin, ids[number], slot))
+    target = (source + 1) % 3
+
+    for admin in admins:
+        admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+
+    assert await cache.set("moving", 7)
+    assert await cache.get("moving") == 7
+    assert await cache.get_many(["moving", *KEYS]) == {"moving": 7, **dict.fromkeys(KEYS, 1)}
+    assert admins[target].get("test:cluster:moving") == b"7"
+    for admin in admins:
+        admin.close()
+    await cache.aclose()
+
+
+def serves(admin: redis.Redis, node_id: str, slot: int) -> bool:
+    for first, last, (_, _, primary, *_), *_ in admin.execute_command("CLUSTER SLOTS"):
+        if first <= slot <= last:
+            return str(primary, "ascii") == node_id
+    return False
+
+
+async def test_cancelled_calls_mix_up_no_replies_on_a_cluster(cluster_urls):
+    keyspace = Keyspace(
+        KeyspaceSettings(
+            url=cluster_urls[0].rpartition("/")[0], namespace="test:cancelled", cluster=True
+        )
+    )
+    cache = RedisCacheRepository(keyspace)
+    await cache.set_many({key: key for key in KEYS})
+    wrong: list[object] = []
+
+    async def read(number: int) -> None:
+        key, other = KEYS[number], KEYS[number - 1]
+        for _ in range(3):
+            answers = (await cache.get(key), await cache.get_many([key, other]))
+            if answers != (key, {key: key, other: other}):
+                wrong.append(answers)
+
+    for turn in range(10):
+        tasks = [asyncio.create_task(read(number)) for number in range(20)]
+        await asyncio.sleep(turn / 1000)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert wrong == []
+    assert await cache.get_many(KEYS) == {key: key for key in KEYS}
+    assert keyspace.usage.in_use == 0
+    await cache.aclose()
+    await keyspace.aclose()
+
+
+async def test_a_cluster_that_is_not_announced_is_a_matter_of_configuration(cluster_urls):
+    keyspace = Keyspace(KeyspaceSettings(url=cluster_urls[0], namespace="test:unannounced"))
+    cache = RedisCacheRepository(keyspace)
+
+    outcomes = {await outcome(cache.set(key, 1)) for key in KEYS}
+
+    assert outcomes == {type(None), ConfigurationError}
+    await cache.aclose()
+    await keyspace.aclose()
+
+
+async def test_a_server_that_is_no_cluster_is_a_matter_of_configuration(redis_server):
+    keyspace = Keyspace(
+        KeyspaceSettings(
+            url=redis_server.url.rpartition("/")[0], namespace="test:cluster", cluster=True
+        )
+    )
+
+    with pytest.raises(ConfigurationError):
+        await keyspace.probe()
+
+    await keyspace.aclose()

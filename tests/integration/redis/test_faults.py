@@ -1,0 +1,367 @@
+"""A server that dies, freezes, forgets, fills up: every call ends in time with the right error."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from test_coordinator_data_adapter.adapters.redis import (
+    Keyspace,
+    KeyspaceSettings,
+    RedisCacheRepository,
+    RedisServiceDiscoveryRepository,
+)
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConfigurationError,
+    NotFoundError,
+    OutcomeUnknownError,
+    OverloadedError,
+    UnavailableError,
+)
+from test_coordinator_data_adapter.testing.builders import a_service
+from test_coordinator_data_adapter.testing.servers import ThrowawayValkey
+
+DEADLINE = 0.4
+IN_TIME = 3 * DEADLINE + 1.0
+"""Waiting, connecting, the trip; and the second that is allowed on top."""
+
+
+@pytest.fixture
+def server(server_folder):
+    with ThrowawayValkey(server_folder, config=["enable-debug-command yes"]) as server:
+        yield server
+
+
+@pytest.fixture
+async def keyspace(server):
+    opened = Keyspace(settings_of(server))
+    yield opened
+    assert opened.usage.in_use == 0
+    await opened.aclose()
+
+
+@pytest.fixture
+async def admin(server):
+    async with Redis.from_url(server.url()) as client:
+        yield client
+
+
+def settings_of(server: ThrowawayValkey, **changes: object) -> KeyspaceSettings:
+    return KeyspaceSettings(
+        **{
+            "url": server.url(),
+            "namespace": "test:faults",
+            "pool_size": 4,
+            "pool_timeout": DEADLINE,
+            "connect_timeout": DEADLINE,
+            "socket_timeout": DEADLINE,
+            **changes,
+        }
+    )
+
+
+def reads(cache: RedisCacheRepository, services: RedisServiceDiscoveryRepository):
+    return {
+        "get": lambda: cache.get("key"),
+        "get_many": lambda: cache.get_many(["a", "b"]),
+        "exists": lambda: cache.exists("key"),
+        "get_ttl": lambda: cache.get_ttl("key"),
+        "keys": cache.keys,
+        "get_service_by_id": lambda: services.get_service_by_id("id"),
+        "list_services_by_name": lambda: services.list_services_by_name("name"),
+        "list_all_services": services.list_all_services,
+        "get_service_count": services.get_service_count,
+        "is_service_healthy": lambda: services.is_service_healthy("id", 1),
+    }
+
+
+def writes(cache: RedisCacheRepository, services: RedisServiceDiscoveryRepository):
+    return {
+        "set": lambda: cache.set("key", 1),
+        "set_many": lambda: cache.set_many({"a": 1, "b": 2}),
+        "delete": lambda: cache.delete("key"),
+        "delete_many": lambda: cache.delete_many(["a", "b"]),
+        "expire": lambda: cache.expire("key", 10),
+        "increment": lambda: cache.increment("key"),
+        "register": lambda: services.register(a_service()),
+        "update_heartbeat": lambda: services.update_heartbeat("id"),
+        "remove_stale_services": lambda: services.remove_stale_services(10),
+        "deregister": lambda: services.deregister("id"),
+    }
+
+
+async def outcomes(calls: dict[str, Callable[[], Awaitable[object]]]) -> dict[str, type]:
+    """What each call ends with, all of them at once, after seeing that each ends in time."""
+
+    async def outcome(call: Callable[[], Awaitable[object]]) -> type:
+        before = time.monotonic()
+        try:
+            await call()
+        except AdapterError as error:
+            ended: type = type(error)
+        else:
+            ended = type(None)
+        assert time.monotonic() - before < IN_TIME
+        return ended
+
+    kinds = await asyncio.gather(*map(outcome, calls.values()))
+    return dict(zip(calls, kinds, strict=True))
+
+
+def repositories(keyspace: Keyspace):
+    return RedisCacheRepository(keyspace), RedisServiceDiscoveryRepository(keyspace)
+
+
+async def test_nothing_is_applied_while_the_server_is_down(server, keyspace):
+    calls = {**reads(*repositories(keyspace)), **writes(*repositories(keyspace))}
+    server.kill()
+
+    ended = await outcomes(calls)
+
+    assert ended == dict.fromkeys(calls, UnavailableError)
+
+
+async def test_a_frozen_server_leaves_writes_unknown_and_reads_undone(server):
+    keyspace = Keyspace(settings_of(server, pool_size=30))
+    asked, told = reads(*repositories(keyspace)), writes(*repositories(keyspace))
+    await asyncio.gather(*(keyspace.probe() for _ in range(30)))
+    assert keyspace.usage.open == 30
+    server.freeze()
+
+    ended = await outcomes({**asked, **told})
+
+    server.thaw()
+    assert ended == {
+        **dict.fromkeys(asked, UnavailableError),
+        **dict.fromkeys(told, OutcomeUnknownError),
+    }
+    await keyspace.probe()
+    await keyspace.aclose()
+
+
+async def test_calls_that_find_all_connections_frozen_are_overload(server):
+    keyspace = Keyspace(settings_of(server, pool_size=1, pool_timeout=0.1))
+    cache = RedisCacheRepository(keyspace)
+    await keyspace.probe()
+    server.freeze()
+
+    ended = await outcomes(
+        {"first": lambda: cache.set("a", 1), "second": lambda: cache.set("b", 1)}
+    )
+
+    server.thaw()
+    assert ended == {"first": OutcomeUnknownError, "second": OverloadedError}
+    await keyspace.aclose()
+
+
+async def test_after_a_restart_every_repeatable_call_succeeds_at_once(server, keyspace):
+    cache, services = repositories(keyspace)
+    service = await services.register(a_service())
+    await asyncio.gather(*(keyspace.probe() for _ in range(4)))
+
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+
+    assert await cache.get("key") is None
+    assert await cache.set("key", 1)
+    assert await services.get_service_by_id(service.service_id) is None
+    with pytest.raises(NotFoundError):
+        await services.update_heartbeat(service.service_id)
+
+
+async def test_a_connection_that_died_unnoticed_costs_what_may_be_repeated_nothing(
+    server, keyspace
+):
+    cache, services = repositories(keyspace)
+    service = await services.register(a_service())
+    await cache.set("key", 1)
+
+    hang_up(server)
+    assert await cache.get("key") == 1
+    hang_up(server)
+    assert await cache.set_many({"key": 2, "other": 2})
+    hang_up(server)
+    assert await services.update_heartbeat(service.service_id)
+    assert keyspace.usage.open == 1
+
+
+async def test_what_may_not_be_repeated_is_unknown_on_a_connection_that_died_unnoticed(
+    server, keyspace
+):
+    cache, services = repositories(keyspace)
+    await cache.set("counter", 1)
+
+    for call in [
+        lambda: cache.increment("counter"),
+        lambda: cache.delete("counter"),
+        lambda: services.remove_stale_services(1),
+    ]:
+        await keyspace.probe()
+        hang_up(server)
+        with pytest.raises(OutcomeUnknownError):
+            await call()
+
+    assert await cache.get("counter") == 1
+
+
+def hang_up(server: ThrowawayValkey) -> None:
+    """Cut all connections while the loop has no turn to notice."""
+    with redis.Redis(host=server.host, port=server.port) as blocking:
+        blocking.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+async def test_a_count_is_never_repeated(server, keyspace, admin):
+    cache, _ = repositories(keyspace)
+    counted = unknown = 0
+    for _ in range(100):
+        killing = asyncio.create_task(
+            admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        )
+        try:
+            await cache.increment("counter")
+            counted += 1
+        except OutcomeUnknownError:
+            unknown += 1
+        await killing
+
+    assert counted <= await cache.get("counter") <= counted + unknown
+    assert counted + unknown == 100
+
+
+async def test_a_replica_refuses_writes_and_nothing_was_applied(server, keyspace, admin):
+    cache, services = repositories(keyspace)
+    await cache.set("key", 1)
+    await admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+    ended = await outcomes(writes(cache, services))
+
+    assert set(ended.values()) == {UnavailableError}
+    await admin.execute_command("REPLICAOF", "NO", "ONE")
+    assert await cache.get("key") == 1
+    assert await cache.set("key", 2)
+
+
+async def test_a_server_without_memory_refuses_what_needs_more(server, keyspace, admin):
+    cache, services = repositories(keyspace)
+    await cache.set("key", 1)
+    await admin.execute_command("CONFIG", "SET", "maxmemory", "1")
+
+    with pytest.raises(UnavailableError, match="OOM"):
+        await cache.set("other", 1)
+    with pytest.raises(UnavailableError, match="OOM"):
+        await services.register(a_service())
+    assert await cache.get("key") == 1
+    assert await cache.delete("key")
+
+
+async def test_writes_that_were_carried_out_in_part_are_unknown(server, admin):
+    keyspace = Keyspace(settings_of(server, socket_timeout=10))
+    cache = RedisCacheRepository(keyspace)
+    await admin.execute_command("CONFIG", "SET", "maxmemory", "25mb")
+    megabyte = "x" * 1_000_000
+
+    with pytest.raises(OutcomeUnknownError, match="a part"):
+        await cache.set_many({f"key-{number}": megabyte for number in range(30)})
+
+    assert 0 < len(await cache.keys()) < 30
+    await keyspace.aclose()
+
+
+async def test_a_server_that_is_loading_is_unavailable(server, keyspace, admin):
+    cache, services = repositories(keyspace)
+    await admin.execute_command("CONFIG", "SET", "key-load-delay", "2000")
+    await admin.execute_command("CONFIG", "SET", "loading-process-events-interval-bytes", "1024")
+    await admin.execute_command("DEBUG", "POPULATE", "2000", "bulk", "100")
+    loading = asyncio.create_task(admin.execute_command("DEBUG", "RELOAD"))
+    while not await is_loading(server):  # noqa: ASYNC110 - the server has no event
+        await asyncio.sleep(0.01)
+
+    ended = await outcomes({**reads(cache, services), **writes(cache, services)})
+
+    assert set(ended.values()) == {UnavailableError}
+    await admin_after(server, loading)
+
+
+async def is_loading(server: ThrowawayValkey) -> bool:
+    async with Redis.from_url(server.url()) as other:
+        return bool((await other.info("persistence"))["loading"])
+
+
+async def admin_after(server: ThrowawayValkey, loading: asyncio.Task[object]) -> None:
+    async with Redis.from_url(server.url()) as other:
+        await other.execute_command("CONFIG", "SET", "key-load-delay", "0")
+    await loading
+
+
+async def test_of_400_cancelled_calls_none_leaks_or_mixes_up_replies(keyspace):
+    cache, _ = repositories(keyspace)
+    await cache.set_many({f"key-{number}": number for number in range(100)})
+    wrong: list[object] = []
+
+    async def read(number: int) -> None:
+        for turn in range(5):
+            value = await cache.get(f"key-{number}")
+            many = await cache.get_many([f"key-{number}", f"key-{(number + turn) % 100}"])
+            if value != number or many[f"key-{number}"] != number:
+                wrong.append((number, value, many))
+
+    cancelled = 0
+    for turn in range(20):
+        tasks = [asyncio.create_task(read(number)) for number in range(20)]
+        for _ in range(turn % 7):
+            await asyncio.sleep(0)
+        for task in tasks:
+            cancelled += task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert await cache.get("key-7") == 7
+
+    assert cancelled == 400
+    assert wrong == []
+    assert keyspace.usage.in_use == 0
+    assert keyspace.usage.open <= 4
+    assert await cache.get_many(["key-1"]) == {"key-1": 1}
+    await cache.aclose()
+
+
+async def test_a_cancelled_wait_for_a_connection_frees_its_place(server):
+    keyspace = Keyspace(settings_of(server, pool_size=1, pool_timeout=30, socket_timeout=30))
+    cache = RedisCacheRepository(keyspace)
+    await keyspace.probe()
+    server.freeze()
+    stuck = asyncio.create_task(cache.set("a", 1))
+    waiting = [asyncio.create_task(cache.set("b", number)) for number in range(5)]
+    await asyncio.sleep(0)
+
+    for task in [*waiting, stuck]:
+        task.cancel()
+    await asyncio.gather(*waiting, stuck, return_exceptions=True)
+
+    server.thaw()
+    assert await cache.set("c", 1)
+    assert keyspace.usage.open == 1
+    await keyspace.aclose()
+
+
+def test_a_keyspace_belongs_to_one_event_loop(server):
+    keyspace = Keyspace(settings_of(server))
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        first.run(keyspace.probe())
+
+        with pytest.raises(ConfigurationError, match="event loop"):
+            second.run(keyspace.probe())
+
+        first.run(keyspace.probe())
+        first.run(keyspace.aclose())
+
+
+async def test_a_closed_keyspace_says_so(keyspace):
+    await keyspace.aclose()
+
+    with pytest.raises(UnavailableError, match="closed"):
+        await keyspace.probe()

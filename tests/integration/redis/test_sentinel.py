@@ -1,0 +1,188 @@
+"""A primary that Sentinels find, and find again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from test_coordinator_data_adapter.adapters.redis import (
+    Keyspace,
+    KeyspaceSettings,
+    RedisCacheRepository,
+)
+from test_coordinator_data_adapter.adapters.redis.acl import acl_rules, sentinel_acl_rules
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConfigurationError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
+from test_coordinator_data_adapter.testing.servers import ThrowawayValkey
+
+DEADLINE = 1.0
+USER = ("on", ">pw")
+NAMESPACE, REGISTRY = "test:sentinel", "test:services:"
+
+
+class Watched:
+    """A primary with a replica, watched by three Sentinels."""
+
+    def __init__(self, folder, started: contextlib.ExitStack) -> None:
+        self.primary = started.enter_context(ThrowawayValkey(folder / "primary"))
+        self.replica = started.enter_context(
+            ThrowawayValkey(
+                folder / "replica",
+                config=[
+                    f"replicaof {self.primary.host} {self.primary.port}",
+                    "repl-diskless-sync-delay 0",
+                ],
+            )
+        )
+        watching = [
+            f"sentinel monitor service {self.primary.host} {self.primary.port} 2",
+            "sentinel down-after-milliseconds service 300",
+            "sentinel failover-timeout service 1000",
+        ]
+        self.sentinels = [
+            started.enter_context(
+                ThrowawayValkey(folder / f"sentinel-{number}", is_sentinel=True, config=watching)
+            )
+            for number in range(3)
+        ]
+
+    @property
+    def url(self) -> str:
+        places = ",".join(f"{sentinel.host}:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://user:pw@{places}/service"
+
+    def settings(self, **changes: object) -> KeyspaceSettings:
+        return KeyspaceSettings(
+            **{
+                "url": self.url,
+                "namespace": NAMESPACE,
+                "registry": REGISTRY,
+                "connect_timeout": DEADLINE,
+                "socket_timeout": DEADLINE,
+                "pool_timeout": DEADLINE,
+                "sentinel_username": "user",
+                "sentinel_password": "pw",
+                **changes,
+            }
+        )
+
+    async def settle(self) -> None:
+        """Grant least rights everywhere; return when a failover would succeed."""
+        rules = acl_rules(NAMESPACE, REGISTRY, topology="sentinel")
+        for server, granted in [
+            *((server, rules) for server in (self.primary, self.replica)),
+            *((sentinel, sentinel_acl_rules()) for sentinel in self.sentinels),
+        ]:
+            async with Redis(host=server.host, port=server.port) as admin:
+                await admin.execute_command("ACL", "SETUSER", "user", *USER, *granted)
+        async with asyncio.timeout(20):
+            for sentinel in self.sentinels:
+                async with Redis(host=sentinel.host, port=sentinel.port) as asked:
+                    while not await _is_complete(asked):  # noqa: ASYNC110 - no event tells
+                        await asyncio.sleep(0.05)
+
+
+async def _is_complete(sentinel: Redis) -> bool:
+    state = await sentinel.sentinel_master("service")
+    if state["num-other-sentinels"] != 2:
+        return False
+    replicas = await sentinel.sentinel_slaves("service")
+    return any("disconnected" not in replica["flags"] for replica in replicas)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """One whose primary stays."""
+    with contextlib.ExitStack() as started:
+        watched = Watched(tmp_path_factory.mktemp("sentinel"), started)
+        asyncio.run(watched.settle())
+        yield watched
+
+
+@pytest.fixture
+async def doomed(tmp_path_factory):
+    """One whose primary may be killed."""
+    with contextlib.ExitStack() as started:
+        doomed = await asyncio.to_thread(Watched, tmp_path_factory.mktemp("doomed"), started)
+        await doomed.settle()
+        yield doomed
+
+
+async def test_a_primary_is_found_again_when_it_dies_under_load(doomed):
+    keyspace = Keyspace(doomed.settings())
+    cache = RedisCacheRepository(keyspace)
+    ended: list[type] = []
+    slowest = 0.0
+    is_over = asyncio.Event()
+
+    async def load(number: int) -> None:
+        nonlocal slowest
+        while not is_over.is_set():
+            before = time.monotonic()
+            try:
+                await cache.increment(f"counter-{number}")
+                await cache.set(f"key-{number}", number)
+                await cache.get(f"key-{number}")
+            except AdapterError as error:
+                ended.append(type(error))
+                await asyncio.sleep(0.02)
+            slowest = max(slowest, time.monotonic() - before)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as loads:
+        for number in range(5):
+            loads.create_task(load(number))
+        assert await cache.set("before", 1)
+        await asyncio.to_thread(doomed.primary.kill)
+        while not await works(cache):  # noqa: ASYNC110 - that is what is tested
+            await asyncio.sleep(0.05)
+        is_over.set()
+
+    assert set(ended) <= {UnavailableError, OutcomeUnknownError}
+    assert UnavailableError in ended
+    assert slowest < 3 * (3 * DEADLINE) + 1
+    assert keyspace.topology == "sentinel"
+    assert keyspace.usage.in_use == 0
+    assert await cache.set("after", 2)
+    await cache.aclose()
+    await keyspace.aclose()
+
+
+async def works(cache: RedisCacheRepository) -> bool:
+    try:
+        return await cache.set("is-back", 1)
+    except AdapterError:
+        return False
+
+
+async def test_one_sentinel_that_answers_is_enough(watched):
+    dead, (_, frozen, alive) = "127.0.0.1:1", watched.sentinels
+    places = ",".join([dead, *(f"{asked.host}:{asked.port}" for asked in (frozen, alive))])
+    url = f"redis+sentinel://user:pw@{places}/service"
+    keyspace = Keyspace(watched.settings(url=url))
+    frozen.freeze()
+
+    await keyspace.probe()
+
+    frozen.thaw()
+    await keyspace.aclose()
+
+
+async def test_what_the_sentinels_do_not_know_or_grant_is_told(watched):
+    unknown = Keyspace(watched.settings(url=watched.url.replace("/service", "/elsewhere")))
+    denied = Keyspace(watched.settings(sentinel_password="wrong"))
+
+    with pytest.raises(ConfigurationError, match="service"):
+        await unknown.probe()
+    with pytest.raises(ConfigurationError):
+        await denied.probe()
+
+    await unknown.aclose()
+    await denied.aclose()

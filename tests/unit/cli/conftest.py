@@ -1,0 +1,57 @@
+"""The command line, called in this process or as a program of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from test_coordinator_data_adapter.cli import app
+
+SOURCE = Path(__file__).parents[3] / "src"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    for name in os.environ:
+        if name.startswith("TEST_COORDINATOR_ADAPTER_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_IN_MEMORY", "true")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def call():
+    """Calls the command line in this process."""
+
+    def call(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+@pytest.fixture
+def program():
+    """Runs the command line as a program, warnings being errors."""
+
+    def program(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "test_coordinator_data_adapter", *arguments],
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            env=os.environ | changes,
+            timeout=60,
+        )
+
+    return program

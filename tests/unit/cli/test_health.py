@@ -1,0 +1,123 @@
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+PREFIX = "TEST_COORDINATOR_ADAPTER_"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_anywhere(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(f"{PREFIX}IN_MEMORY", raising=False)
+    closed = socket.create_server(("127.0.0.1", 0))
+    port = closed.getsockname()[1]
+    closed.close()
+    monkeypatch.setenv(f"{PREFIX}POSTGRES_URL", f"postgresql://u:s3cret@127.0.0.1:{port}/db")
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", f"redis://:s3cret@127.0.0.1:{port}/0")
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A server that accepts and never says a word."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=16)
+    held: list[socket.socket] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                held.append(server.accept()[0])
+            except OSError:
+                return
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    yield server.getsockname()[1]
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join()
+    for connection in held:
+        connection.close()
+
+
+def test_backends_that_are_missing_are_degradation(call):
+    result = call("health")
+
+    assert result.exit_code == 1
+    assert "Status: degraded" in result.stdout
+    assert result.stdout.count("unavailable") == 2
+    assert "postgres: " in result.stderr
+    assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize("how", ["option", "setting"])
+def test_in_strict_mode_they_are_a_failure(call, monkeypatch, how):
+    if how == "setting":
+        monkeypatch.setenv(f"{PREFIX}STARTUP_STRICT", "true")
+
+    result = call("health", *(["--strict"] if how == "option" else []))
+
+    assert result.exit_code == 2
+
+
+def test_strictness_of_the_configuration_can_be_set_aside(call, monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}STARTUP_STRICT", "true")
+
+    result = call("health", "--no-strict")
+
+    assert result.exit_code == 1
+
+
+def test_what_is_told_as_json_is_what_the_factory_tells(call):
+    result = call("health", "--json")
+
+    told = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert told["factory_initialized"] is True
+    assert told["status"] == "degraded"
+    for backend in ("postgres", "redis"):
+        assert told[backend]["connected"] is False
+        assert told[backend]["state"] == "unavailable"
+        assert told[backend]["error"]
+    assert "s3cret" not in result.output
+
+
+def test_a_bad_setting_is_a_failure(call, monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", "http://:s3cret@nowhere")
+
+    result = call("health")
+
+    assert result.exit_code == 2
+    assert "redis_url" in result.stderr
+    assert "s3cret" not in result.output
+
+
+def test_a_misconfigured_backend_is_a_failure(call, monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", "redis://127.0.0.1:6379/0?ssl=true")
+
+    result = call("health", "--json")
+
+    told = json.loads(result.stdout)
+    assert result.exit_code == 2
+    assert told["status"] == "misconfigured"
+    assert told["redis"]["state"] == "misconfigured"
+
+
+def test_a_server_that_never_answers_costs_no_more_than_the_time_there_is(
+    call, monkeypatch, silent_port
+):
+    monkeypatch.setenv(f"{PREFIX}POSTGRES_URL", f"postgresql://u@127.0.0.1:{silent_port}/db")
+    monkeypatch.setenv(f"{PREFIX}HEALTH_CHECK_TIMEOUT", "1")
+    began = time.monotonic()
+
+    result = call("health", "--json")
+
+    told = json.loads(result.stdout)
+    assert time.monotonic() - began < 3
+    assert result.exit_code == 1
+    assert told["postgres"]["connected"] is False
+    assert "0.7 s" in told["postgres"]["error"]
+    assert told["redis"]["connected"] is False

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_the_program_says_how_to_install_it(missing):
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None;"
+        "from test_coordinator_data_adapter.__main__ import main; sys.exit(main())"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert "pip install 'test-coordinator-data-adapter[cli]'" in ended.stderr
+    assert missing in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_missing_module_of_the_package_itself_is_not_taken_for_the_extra():
+    code = (
+        "import sys; sys.modules['test_coordinator_data_adapter.journals'] = None;"
+        "from test_coordinator_data_adapter.__main__ import main; sys.exit(main())"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=60
+    )
+
+    assert ended.returncode == 1
+    assert "ModuleNotFoundError" in ended.stderr
+
+
+def test_the_version_is_the_package_s(call):
+    result = call("--version")
+
+    assert result.exit_code == 0
+    assert result.stdout == version("test-coordinator-data-adapter") + "\n"
+
+
+@pytest.mark.parametrize("command", ["", "demo", "import", "import chaostoolkit"])
+def test_every_command_explains_itself(call, command):
+    result = call(*command.split(), "--help")
+
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["import", "chaostoolkit"], ["demo", "--no"]])
+def test_a_wrong_call_is_a_usage_error(call, arguments):
+    result = call(*arguments)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+def test_a_bad_setting_is_one_clear_error_without_its_value(call, monkeypatch):
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_POOL_SIZE", "-7342")
+
+    result = call("demo")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "postgres_pool_size" in result.stderr
+    assert "7342" not in result.stderr
+    assert "Traceback" not in result.stderr

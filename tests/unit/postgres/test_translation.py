@@ -1,0 +1,259 @@
+"""Every class of failure, in every phase, becomes the error that says what the caller can do."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import ssl
+from itertools import product
+
+import asyncpg
+import pytest
+from sqlalchemy import exc
+
+from test_coordinator_data_adapter.adapters.postgres.translation import (
+    DRIVER_ERRORS,
+    Failure,
+    Phase,
+    TlsRefusedError,
+    classify,
+    translate,
+)
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConfigurationError,
+    DataIntegrityError,
+    DuplicateError,
+    InvalidValueError,
+    OutcomeUnknownError,
+    OverloadedError,
+    UnavailableError,
+)
+
+SECRET = "hunter2"
+
+
+def said(sqlstate: str, **fields: str) -> asyncpg.PostgresError:
+    """What asyncpg raises for an answer of the server."""
+    return asyncpg.PostgresError.new(
+        {
+            "S": "ERROR",
+            "V": "ERROR",
+            "C": sqlstate,
+            "M": f"value {SECRET} is no good",
+            "D": f"Key (id)=({SECRET}) already exists.",
+            **fields,
+        }
+    )
+
+
+def wrapped(error: Exception, *, invalidated: bool = False) -> exc.DBAPIError:
+    """What SQLAlchemy makes of it."""
+    emulated = Exception(str(error))
+    emulated.__cause__ = error
+    return exc.DBAPIError(
+        f"INSERT {SECRET}", {"id": SECRET}, emulated, connection_invalidated=invalidated
+    )
+
+
+TRANSIENT = (OverloadedError, OverloadedError, OverloadedError)
+REFUSED = (UnavailableError, UnavailableError, UnavailableError)
+LOST = (UnavailableError, UnavailableError, OutcomeUnknownError)
+MISCONFIGURED = (ConfigurationError, ConfigurationError, ConfigurationError)
+INVALID = (ConfigurationError, InvalidValueError, InvalidValueError)
+DUPLICATE = (ConfigurationError, DuplicateError, DuplicateError)
+
+# SQLSTATE -> what a caller sees while connecting, for a read that was sent, for a write.
+ANSWERS = {
+    "40001": TRANSIENT,
+    "40P01": TRANSIENT,
+    "55P03": TRANSIENT,
+    "57014": TRANSIENT,
+    "40003": LOST,
+    "08000": LOST,
+    "08001": LOST,
+    "08003": LOST,
+    "08006": LOST,
+    "08P01": LOST,
+    "57P01": LOST,
+    "57P02": LOST,
+    "57P03": REFUSED,
+    "57P04": LOST,
+    "57P05": LOST,
+    "53300": REFUSED,
+    "25006": REFUSED,
+    "25P03": REFUSED,
+    "53000": REFUSED,
+    "53100": REFUSED,
+    "53200": REFUSED,
+    "53400": REFUSED,
+    "58030": REFUSED,
+    "58P01": REFUSED,
+    "XX000": REFUSED,
+    "XX001": REFUSED,
+    "XX002": REFUSED,
+    "28000": MISCONFIGURED,
+    "28P01": MISCONFIGURED,
+    "3D000": MISCONFIGURED,
+    "3F000": MISCONFIGURED,
+    "42501": MISCONFIGURED,
+    "42601": MISCONFIGURED,
+    "42703": MISCONFIGURED,
+    "42883": MISCONFIGURED,
+    "42P01": MISCONFIGURED,
+    "0A000": MISCONFIGURED,
+    "P0001": MISCONFIGURED,
+    "23505": DUPLICATE,
+    "23502": INVALID,
+    "23503": INVALID,
+    "23514": INVALID,
+    "23P01": INVALID,
+    "44000": INVALID,
+    "22000": INVALID,
+    "22003": INVALID,
+    "22021": INVALID,
+    "22P02": INVALID,
+    "22P05": INVALID,
+    "54000": INVALID,
+    "54001": INVALID,
+}
+
+CLIENT_SIDE = [
+    (TimeoutError(), LOST),
+    (ConnectionRefusedError(), LOST),
+    (ConnectionResetError(), LOST),
+    (BrokenPipeError(), LOST),
+    (ConnectionError(SECRET), LOST),
+    (EOFError(), LOST),
+    (socket.gaierror(), LOST),
+    (OSError(), LOST),
+    (FileNotFoundError(), LOST),
+    (asyncpg.InterfaceError("connection is closed"), LOST),
+    (asyncpg.InternalClientError(), LOST),
+    (asyncpg.ProtocolError(), LOST),
+    (ssl.SSLEOFError(), LOST),
+    (ssl.SSLZeroReturnError(), LOST),
+    (ssl.SSLCertVerificationError(), MISCONFIGURED),
+    (ssl.SSLError(), MISCONFIGURED),
+    (TlsRefusedError(), MISCONFIGURED),
+    (asyncpg.ClientConfigurationError(SECRET), MISCONFIGURED),
+    (asyncpg.UnsupportedServerFeatureError(SECRET), MISCONFIGURED),
+    (asyncpg.OutdatedSchemaCacheError(SECRET), MISCONFIGURED),
+    (asyncpg.InvalidCachedStatementError(SECRET), MISCONFIGURED),
+    (TypeError(f"connect() got an unexpected keyword argument {SECRET}"), MISCONFIGURED),
+    (exc.ArgumentError(SECRET), MISCONFIGURED),
+    (asyncpg.DataError(SECRET), INVALID),
+    (OverflowError(), (DataIntegrityError, DataIntegrityError, DataIntegrityError)),
+]
+
+
+def in_every_phase(error: BaseException) -> tuple[type[AdapterError], ...]:
+    return (
+        type(translate(error, phase=Phase.CONNECTING, writes=True)),
+        type(translate(error, phase=Phase.SENT, writes=False)),
+        type(translate(error, phase=Phase.SENT, writes=True)),
+    )
+
+
+@pytest.mark.parametrize(("sqlstate", "expected"), ANSWERS.items())
+def test_an_answer_is_told_by_its_sqlstate(sqlstate, expected):
+    assert in_every_phase(said(sqlstate)) == expected
+
+
+@pytest.mark.parametrize(("sqlstate", "expected"), ANSWERS.items())
+def test_an_answer_that_sqlalchemy_wrapped_is_told_alike(sqlstate, expected):
+    assert in_every_phase(wrapped(said(sqlstate))) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), CLIENT_SIDE, ids=[type(error).__name__ for error, _ in CLIENT_SIDE]
+)
+def test_what_never_was_an_answer_is_told_by_its_type(error, expected):
+    assert in_every_phase(error) == expected
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError(), ConnectionResetError(), asyncpg.InterfaceError("closed")]
+)
+def test_what_sqlalchemy_wrapped_of_these_is_told_alike(error):
+    assert in_every_phase(wrapped(error)) == LOST
+
+
+def test_a_connection_that_sqlalchemy_invalidated_is_lost():
+    error = wrapped(said("0A000"), invalidated=True)
+
+    assert in_every_phase(error) == LOST
+
+
+def test_a_pool_without_a_free_connection_is_overloaded_and_nothing_was_applied():
+    error = translate(exc.TimeoutError(SECRET), phase=Phase.WAITING, writes=True)
+
+    assert type(error) is OverloadedError
+    assert error.outcome == "not_applied"
+    assert error.transient
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), exc.TimeoutError()])
+def test_whatever_ends_the_waiting_for_a_connection_nothing_was_applied(error):
+    assert isinstance(translate(error, phase=Phase.WAITING, writes=True), OverloadedError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*map(said, ANSWERS), *map(wrapped, map(said, ANSWERS)), *(error for error, _ in CLIENT_SIDE)],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_message_holds_a_value_or_what_the_driver_said(error):
+    for phase, writes in product(Phase, (False, True)):
+        told = translate(error, phase=phase, writes=writes, entity="test_run", id="run-1")
+
+        assert SECRET not in str(told) + repr(vars(told))
+        assert told.__cause__ is None
+
+
+def test_an_error_names_entity_id_sqlstate_and_constraint():
+    error = said("23505", n="pk_test_runs")
+
+    told = translate(error, phase=Phase.SENT, writes=True, entity="test_run", id="run-1")
+
+    assert isinstance(told, DuplicateError)
+    assert (told.entity, told.id, told.sqlstate, told.constraint) == (
+        "test_run",
+        "run-1",
+        "23505",
+        "pk_test_runs",
+    )
+    assert told.ids == ("run-1",)
+    assert str(told) == "a test run with that id is stored already (SQLSTATE 23505)"
+
+
+@pytest.mark.parametrize("sqlstate", ANSWERS)
+def test_every_error_survives_pickling(sqlstate):
+    told = translate(said(sqlstate), phase=Phase.SENT, writes=True, entity="scenario", id="s")
+
+    again = pickle.loads(pickle.dumps(told))  # noqa: S301 - our own
+
+    assert (type(again), str(again), vars(again)) == (type(told), str(told), vars(told))
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "55P03"])
+def test_what_another_transaction_caused_is_worth_another_try(sqlstate):
+    assert classify(wrapped(said(sqlstate))) is Failure.TRANSIENT
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        said("23505"),
+        wrapped(said("23505")),
+        *(e for e, _ in CLIENT_SIDE if type(e) is not TypeError),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_the_drivers_raise_is_translated(error):
+    assert isinstance(error, DRIVER_ERRORS)
+
+
+@pytest.mark.parametrize("fault", [ValueError(), KeyError(), AttributeError(), RuntimeError()])
+def test_a_fault_in_the_calling_code_is_nobody_elses(fault):
+    assert not isinstance(fault, DRIVER_ERRORS)

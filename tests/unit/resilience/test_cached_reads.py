@@ -1,0 +1,334 @@
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+import structlog
+
+from test_coordinator_data_adapter.adapters.stub import MemoryStore, StubScenariosRepository
+from test_coordinator_data_adapter.errors import (
+    NotFoundError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
+from test_coordinator_data_adapter.interfaces.scenarios import ScenariosRepository
+from test_coordinator_data_adapter.models import Scenario, ScenarioStatus
+from test_coordinator_data_adapter.models.values import utc_now
+from test_coordinator_data_adapter.resilience.cached_reads import (
+    CachedReads,
+    Look,
+    with_cached_reads,
+)
+from test_coordinator_data_adapter.resilience.events import EventLog
+from test_coordinator_data_adapter.resilience.observation import CacheUsed
+from test_coordinator_data_adapter.testing.builders import a_scenario
+
+
+class ScriptedCache:
+    """The meaning of a read cache in a few lines, with faults to switch on."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], bytes] = {}
+        self.marks: set[tuple[str, str]] = set()
+        self.ttls: list[int] = []
+        self.down = False
+        self.hangs = False
+        self.trips = 0
+
+    async def _trip(self) -> None:
+        self.trips += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.down:
+            raise UnavailableError("redis does not answer")
+
+    async def look(self, kind: str, id_: str) -> Look:
+        await self._trip()
+        entry = self.held.get((kind, id_))
+        return Look(entry, None if entry or (kind, id_) in self.marks else "t")
+
+    async def offer(self, kind: str, id_: str, entry: bytes, token: str, ttl: int) -> None:
+        await self._trip()
+        assert token == "t"
+        if (kind, id_) not in self.marks:
+            self.held.setdefault((kind, id_), entry)
+            self.ttls.append(ttl)
+
+    async def drop(self, kind: str, ids: Sequence[str]) -> None:
+        await self._trip()
+        for id_ in ids:
+            self.held.pop((kind, id_), None)
+            self.marks.add((kind, id_))
+
+    async def drop_all(self, kind: str) -> None:
+        await self._trip()
+        self.held = {key: entry for key, entry in self.held.items() if key[0] != kind}
+
+
+@dataclass
+class Loads:
+    number: int = 0
+    after: Callable[[], Awaitable[object]] | None = None
+
+
+class SlowStore(StubScenariosRepository):
+    """Counts loads, and lets a test step in after the next of them."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        self.loads = Loads()
+
+    async def get_by_id(self, scenario_id: str) -> Scenario | None:
+        self.loads.number += 1
+        found = await super().get_by_id(scenario_id)
+        await asyncio.sleep(0)
+        if self.loads.after is not None:
+            step, self.loads.after = self.loads.after, None
+            await step()
+        return found
+
+
+class Cached:
+    def __init__(self) -> None:
+        self.cache = ScriptedCache()
+        self.store = SlowStore()
+        self.now = 100.0
+        self.used: list[CacheUsed] = []
+        self.reads = CachedReads(
+            self.cache,
+            {"scenario": 600},
+            events=EventLog(),
+            patience=0.05,
+            on_used=self.used.append,
+            monotonic=lambda: self.now,
+            random=lambda: 1.0,
+        )
+        self.repository: ScenariosRepository = with_cached_reads(self.store, Scenario, self.reads)
+
+
+@pytest.fixture
+def cached() -> Cached:
+    return Cached()
+
+
+async def test_the_second_read_comes_from_the_cache_and_is_equal(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario(configuration={"a": [1, 1.5, None]}))
+
+    first = await cached.repository.get_by_id(scenario.scenario_id)
+    second = await cached.repository.get_by_id(scenario.scenario_id)
+
+    assert first == second == scenario
+    assert cached.store.loads.number == 1
+    assert sum(use.hits for use in cached.used) == 1
+    assert sum(use.misses for use in cached.used) == 1
+
+
+async def test_the_repository_stays_what_it_was_and_the_plain_one_stays_plain(
+    cached: Cached,
+) -> None:
+    assert isinstance(cached.repository, SlowStore)
+
+    await cached.store.get_by_id("nobody")
+
+    assert cached.cache.trips == 0
+
+
+async def test_times_to_live_are_drawn_below_the_one_given(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+
+    await cached.repository.get_by_id(scenario.scenario_id)
+
+    assert cached.cache.ttls == [540]
+
+
+async def test_what_is_not_there_is_not_remembered(cached: Cached) -> None:
+    assert await cached.repository.get_by_id("later") is None
+
+    created = await cached.repository.create(a_scenario(scenario_id="later"))
+
+    assert await cached.repository.get_by_id("later") == created
+
+
+@pytest.mark.parametrize("write", ["update", "update_status", "delete", "prune"])
+async def test_every_write_of_an_id_drops_it(cached: Cached, write: str) -> None:
+    scenario = await cached.repository.create(a_scenario(name="old"))
+    id_ = scenario.scenario_id
+    await cached.repository.get_by_id(id_)
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "update": lambda: cached.repository.update(scenario.model_copy(update={"name": "new"})),
+        "update_status": lambda: cached.repository.update_status(
+            scenario_id=id_, status=ScenarioStatus.ACTIVE
+        ),
+        "delete": lambda: cached.repository.delete(id_),
+        "prune": lambda: cached.repository.prune(utc_now() + timedelta(days=1)),
+    }
+
+    await calls[write]()
+
+    assert cached.cache.held == {}
+    assert await cached.repository.get_by_id(id_) == await cached.store.get_by_id(id_)
+
+
+async def test_a_reader_that_raced_with_a_write_cannot_put_the_old_value_back(
+    cached: Cached,
+) -> None:
+    scenario = await cached.repository.create(a_scenario(name="old"))
+    renamed = scenario.model_copy(update={"name": "new"})
+    # Another process writes, and drops, between this one's load and its offer.
+    other = with_cached_reads(
+        cached.store, Scenario, CachedReads(cached.cache, {"scenario": 600}, events=EventLog())
+    )
+    cached.store.loads.after = lambda: other.update(renamed)
+
+    raced = await cached.repository.get_by_id(scenario.scenario_id)
+    after = await cached.repository.get_by_id(scenario.scenario_id)
+
+    assert raced is not None
+    assert raced.name == "old"
+    assert after is not None
+    assert after.name == "new"
+
+
+async def test_a_load_that_took_too_long_is_not_offered(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+
+    async def time_passes() -> None:
+        cached.now += 2.5
+
+    cached.store.loads.after = time_passes
+    await cached.repository.get_by_id(scenario.scenario_id)
+
+    assert cached.cache.held == {}
+    assert sum(use.stale_drops for use in cached.used) == 1
+
+
+async def test_concurrent_reads_of_one_id_load_it_once(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+
+    found = await asyncio.gather(
+        *(cached.repository.get_by_id(scenario.scenario_id) for _ in range(20))
+    )
+
+    assert found == [scenario] * 20
+    assert cached.store.loads.number == 1
+
+
+async def test_an_outage_means_reading_the_store_and_is_told_once(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    cached.cache.down = True
+
+    with structlog.testing.capture_logs() as told:
+        for _ in range(5):
+            assert await cached.repository.get_by_id(scenario.scenario_id) == scenario
+
+    assert [entry["event"] for entry in told] == ["cached_reads_suspended"]
+    assert cached.cache.trips == 1
+    assert cached.store.loads.number == 5
+
+
+async def test_a_cache_that_hangs_costs_one_bounded_attempt(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    cached.cache.hangs = True
+
+    async with asyncio.timeout(1.0):
+        for _ in range(3):
+            assert await cached.repository.get_by_id(scenario.scenario_id) == scenario
+
+    assert cached.cache.trips == 1
+
+
+async def test_what_was_written_during_an_outage_is_dropped_before_cached_reads_resume(
+    cached: Cached,
+) -> None:
+    scenario = await cached.repository.create(a_scenario(name="old"))
+    await cached.repository.get_by_id(scenario.scenario_id)
+    cached.cache.down = True
+
+    await cached.repository.update(scenario.model_copy(update={"name": "new"}))
+    during = await cached.repository.get_by_id(scenario.scenario_id)
+    cached.cache.down = False
+    still_pausing = await cached.repository.get_by_id(scenario.scenario_id)
+    cached.now += 60.0
+    after = await cached.repository.get_by_id(scenario.scenario_id)
+
+    assert [found.name for found in (during, still_pausing, after) if found] == ["new"] * 3
+    assert cached.cache.held == {}
+
+
+async def test_a_prune_during_an_outage_is_made_good_too(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    await cached.repository.get_by_id(scenario.scenario_id)
+    cached.cache.down = True
+
+    await cached.repository.prune(utc_now() + timedelta(days=1))
+    cached.cache.down = False
+    cached.now += 60.0
+
+    assert await cached.repository.get_by_id(scenario.scenario_id) is None
+
+
+async def test_more_than_can_be_remembered_forgets_the_whole_kind(
+    cached: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("test_coordinator_data_adapter.resilience.cached_reads._MOST_OWED", 2)
+    scenarios = [await cached.repository.create(a_scenario()) for _ in range(5)]
+    for scenario in scenarios:
+        await cached.repository.get_by_id(scenario.scenario_id)
+    cached.cache.down = True
+
+    for scenario in scenarios:
+        await cached.repository.update_status(scenario.scenario_id, ScenarioStatus.ARCHIVED)
+    cached.cache.down = False
+    cached.now += 60.0
+    found = [await cached.repository.get_by_id(scenario.scenario_id) for scenario in scenarios]
+
+    assert {scenario.status for scenario in found if scenario} == {ScenarioStatus.ARCHIVED}
+
+
+async def test_a_write_that_was_certainly_not_applied_drops_nothing(cached: Cached) -> None:
+    with pytest.raises(NotFoundError):
+        await cached.repository.update_status("nobody", ScenarioStatus.ACTIVE)
+
+    assert cached.cache.trips == 0
+
+
+async def test_a_write_whose_outcome_is_unknown_drops_what_it_may_have_changed(
+    cached: Cached,
+) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    await cached.repository.get_by_id(scenario.scenario_id)
+
+    async def lost() -> None:
+        raise OutcomeUnknownError("the answer got lost")
+
+    with pytest.raises(OutcomeUnknownError):
+        await cached.reads.write("scenario", [scenario.scenario_id], lost)
+
+    assert cached.cache.held == {}
+
+
+async def test_a_cancelled_write_is_dropped_by_whoever_comes_next(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    await cached.repository.get_by_id(scenario.scenario_id)
+    cached.cache.hangs = True
+    writing = asyncio.create_task(
+        cached.repository.update(scenario.model_copy(update={"name": "new"}))
+    )
+    await asyncio.sleep(0)
+
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    cached.cache.hangs = False
+    found = await cached.repository.get_by_id(scenario.scenario_id)
+
+    assert found is not None
+    assert found.name == "new"
+
+
+async def test_an_entry_that_cannot_be_read_is_a_miss(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    cached.cache.held["scenario", scenario.scenario_id] = b'{"of": "another version"}'
+
+    assert await cached.repository.get_by_id(scenario.scenario_id) == scenario

@@ -1,0 +1,65 @@
+import logging
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import structlog
+
+from test_coordinator_data_adapter.resilience.events import EventLog
+
+
+def test_where_structlog_is_configured_events_go_there_with_the_bound_context() -> None:
+    with (
+        structlog.testing.capture_logs() as told,
+        structlog.contextvars.bound_contextvars(run_id="r-1"),
+    ):
+        EventLog().info("factory_initialized", instance="x")
+
+    assert told == [
+        {"event": "factory_initialized", "instance": "x", "run_id": "r-1", "log_level": "info"}
+    ]
+
+
+def test_elsewhere_events_go_to_logging(caplog: pytest.LogCaptureFixture) -> None:
+    structlog.reset_defaults()
+
+    with caplog.at_level(logging.INFO), structlog.contextvars.bound_contextvars(run_id="r-1"):
+        EventLog().warning("backend_lost", backend="postgres")
+
+    (record,) = caplog.records
+    assert record.name == "test_coordinator_data_adapter"
+    assert record.getMessage() == "backend_lost run_id='r-1' backend='postgres'"
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"),
+    [
+        ("DEBUG", ["debug", "info", "warning", "error"]),
+        ("INFO", ["info", "warning", "error"]),
+        ("ERROR", ["error"]),
+        ("CRITICAL", []),
+    ],
+)
+def test_the_level_filters_this_librarys_events(level: str, heard: list[str]) -> None:
+    log = EventLog(level)
+
+    with structlog.testing.capture_logs() as told:
+        log.debug("a")
+        log.info("b")
+        log.warning("c")
+        log.error("d")
+
+    assert [entry["log_level"] for entry in told] == heard
+    assert log.wants(logging.ERROR) is (level != "CRITICAL")
+
+
+def test_where_nothing_is_configured_the_library_is_silent() -> None:
+    script = textwrap.dedent("""
+        from test_coordinator_data_adapter.resilience.events import EventLog
+        EventLog().error("something", fact=1)
+    """)
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+
+    assert (done.stdout, done.stderr) == (b"", b"")

@@ -1,0 +1,80 @@
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from test_coordinator_data_adapter.errors import UnavailableError
+from test_coordinator_data_adapter.resilience.late_backend import LateBackend, place_of
+
+
+class Made:
+    name = "postgres"
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.opened = 0
+        self.closed = 0
+
+    async def open(self) -> None:
+        self.opened += 1
+
+    def known(self) -> dict[str, Any]:
+        return {"pool": 1}
+
+    async def facts(self) -> dict[str, Any]:
+        return {"version": "18"}
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://u:p@h:1/d", ("h", 1)),
+        ("postgresql://u:p@h/d", ("h", 5432)),
+        ("postgresql://u:p@[::1]/d", ("::1", 5432)),
+        ("postgresql://h1,h2/d", None),
+        ("postgresql:///d?host=/tmp", None),
+        ("postgresql://h/d?host=other", None),
+        ("postgresql://h:many/d", None),
+    ],
+)
+def test_where_to_knock_is_read_from_simple_urls_only(
+    url: str, place: tuple[str, int] | None
+) -> None:
+    assert place_of(url, 5432) == place
+
+
+async def test_nothing_is_made_while_nobody_answers(unused_tcp_port: int) -> None:
+    late = LateBackend("postgres", ("127.0.0.1", unused_tcp_port), Made, patience=1.0)
+
+    with pytest.raises(UnavailableError, match="does not answer"):
+        await late.open()
+    with pytest.raises(UnavailableError, match="not open"):
+        late.known()
+
+    await late.aclose()
+
+
+async def test_it_is_made_once_in_a_thread_when_somebody_answers() -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    late = LateBackend("postgres", server.sockets[0].getsockname()[:2], Made, patience=1.0)
+
+    await late.open()
+    await late.open()
+    made = late.inner
+    await late.aclose()
+    server.close()
+
+    assert made.thread is not threading.current_thread()
+    assert (made.opened, made.closed) == (2, 1)
+    assert late.known() == {"pool": 1}
+    assert await late.facts() == {"version": "18"}
+
+
+async def test_without_a_place_to_knock_it_is_made_at_once() -> None:
+    late = LateBackend("redis", None, Made, patience=1.0)
+
+    assert await late.load()
