@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -25,6 +26,13 @@ from test_coordinator_data_adapter.observability.prometheus import PrometheusObs
 
 # `pytest --hypothesis-profile=deep` looks for what a hundred examples do not find.
 settings.register_profile("deep", max_examples=3000)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_configured_structlog() -> Iterator[None]:
+    """What a test configures, `capture_logs` included, is gone with it."""
+    yield
+    structlog.reset_defaults()
 
 
 class Balance:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import structlog
@@ -40,8 +42,16 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with 
         raise typer.Exit
 
 
+def _logging_as_it_is() -> Callable[[], None]:
+    """How to put structlog's configuration back to what it is now."""
+    if structlog.is_configured():
+        return partial(structlog.configure, **structlog.get_config())
+    return structlog.reset_defaults
+
+
 @app.callback()
 def _every_command(
+    context: typer.Context,
     *,
     _version: Annotated[
         bool,
@@ -53,6 +63,8 @@ def _every_command(
         bool, typer.Option("--verbose", "-v", help="Show what the library says, not only warnings.")
     ] = False,
 ) -> None:
+    # who calls the command line inside another program gets that program's logging back
+    context.call_on_close(_logging_as_it_is())
     # standard output belongs to the answer, which other programs read
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Final
 
@@ -19,7 +20,8 @@ class EventLog:
     """Hands events to structlog where the application has configured it, else to `logging`.
 
     It configures neither. Context that the application bound with
-    `structlog.contextvars` goes along in both.
+    `structlog.contextvars` goes along in both. A sink that fails, such as a closed or a broken
+    pipe, loses the event and nothing else: what was under way goes on.
     """
 
     __slots__ = ("_least",)
@@ -53,7 +55,8 @@ class EventLog:
             return
         facts = structlog.contextvars.get_contextvars() | facts
         if structlog.is_configured():
-            structlog.get_logger(_NAME).log(level, event, **facts)
+            with contextlib.suppress(Exception):  # `logging` survives its handlers by itself
+                structlog.get_logger(_NAME).log(level, event, **facts)
             return
         logger = logging.getLogger(_NAME)
         if logger.isEnabledFor(level):

@@ -272,7 +272,6 @@ async def test_a_slow_statement_is_logged_with_its_operation_though_nobody_obser
             await factory.get_test_runs_repository().get_by_id(SECRET)
             await factory.get_cache_repository().get(SECRET)
             slow = [entry for entry in entries if entry["event"] == "statement_was_slow"]
-    structlog.reset_defaults()
 
     assert [(entry["log_level"], entry["operation"], entry["backend"]) for entry in slow] == [
         ("warning", "test_results.calculate_pass_rate", "postgres"),

@@ -6,7 +6,6 @@ import os
 
 import asyncpg
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from test_coordinator_data_adapter.adapters.postgres.database import Database
@@ -185,10 +184,7 @@ async def call(place, *arguments):
         "TEST_COORDINATOR_ADAPTER_REDIS_URL": "redis://127.0.0.1:1",
         "COLUMNS": "120",
     }
-    try:
-        return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=others | settings)
-    finally:
-        structlog.reset_defaults()
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=others | settings)
 
 
 async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuser):

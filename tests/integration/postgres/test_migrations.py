@@ -10,7 +10,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import structlog
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -70,12 +69,9 @@ async def definitions(connection, schema):
 async def call(*arguments, **environment):
     """Calls the command line in this process, with these settings and no others."""
     others = {name: None for name in os.environ if name.startswith("TEST_COORDINATOR_ADAPTER_")}
-    try:
-        return await asyncio.to_thread(
-            CliRunner().invoke, app, arguments, env={**others, **environment}
-        )
-    finally:
-        structlog.reset_defaults()
+    return await asyncio.to_thread(
+        CliRunner().invoke, app, arguments, env={**others, **environment}
+    )
 
 
 def configured(place, **changes):

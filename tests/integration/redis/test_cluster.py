@@ -97,8 +97,12 @@ async def test_a_slot_that_moves_is_followed(nodes, keyspace):
     source = next(number for number, admin in enumerate(admins) if serves(admin, ids[number], slot))
     target = (source + 1) % 3
 
-    for admin in admins:
-        admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+    # as an operator moves it: only so does the new owner's claim outbid the old one's gossip
+    move = ("CLUSTER", "SETSLOT", slot)
+    admins[target].execute_command(*move, "IMPORTING", ids[source])
+    admins[source].execute_command(*move, "MIGRATING", ids[target])
+    for number in (target, source, 3 - target - source):
+        admins[number].execute_command(*move, "NODE", ids[target])
 
     assert await cache.set("moving", 7)
     assert await cache.get("moving") == 7

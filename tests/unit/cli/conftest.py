@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from test_coordinator_data_adapter.cli import app
@@ -26,8 +25,6 @@ def _environment(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import structlog
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
@@ -48,6 +49,18 @@ def test_the_version_is_the_package_s(call):
 
     assert result.exit_code == 0
     assert result.stdout == version("test-coordinator-data-adapter") + "\n"
+
+
+def test_a_command_gives_structlog_back_as_it_found_it(call):
+    assert call("sql", "roles").exit_code == 0
+    assert not structlog.is_configured()
+
+    mine = structlog.testing.LogCapture()
+    structlog.configure(processors=[mine])
+    assert call("sql", "roles").exit_code == 0
+
+    assert structlog.is_configured()
+    assert structlog.get_config()["processors"] == [mine]
 
 
 @pytest.mark.parametrize("command", ["", "demo", "import", "import chaostoolkit"])

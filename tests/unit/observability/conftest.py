@@ -34,4 +34,3 @@ def logs():
     structlog.configure()
     with capture_logs() as entries:
         yield entries
-    structlog.reset_defaults()

@@ -1,3 +1,4 @@
+import io
 import logging
 import subprocess
 import sys
@@ -21,9 +22,18 @@ def test_where_structlog_is_configured_events_go_there_with_the_bound_context() 
     ]
 
 
-def test_elsewhere_events_go_to_logging(caplog: pytest.LogCaptureFixture) -> None:
-    structlog.reset_defaults()
+def test_a_sink_that_fails_loses_the_event_and_nothing_else() -> None:
+    closed = io.StringIO()
+    closed.close()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(closed))
 
+    EventLog().error("backend_lost")
+
+    with pytest.raises(ValueError, match="closed file"):
+        structlog.get_logger().info("told")
+
+
+def test_elsewhere_events_go_to_logging(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), structlog.contextvars.bound_contextvars(run_id="r-1"):
         EventLog().warning("backend_lost", backend="postgres")
 

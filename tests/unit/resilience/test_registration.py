@@ -101,7 +101,6 @@ def told():
     """What the log heard, as pairs of level and event."""
     with structlog.testing.capture_logs() as events:
         yield lambda: [(event["log_level"], event["event"]) for event in events]
-    structlog.reset_defaults()
 
 
 async def test_a_service_is_registered_as_seen_now(registration, registry, service):
