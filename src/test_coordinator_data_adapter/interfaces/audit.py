@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Final
 
 from test_coordinator_data_adapter.errors import InvalidValueError
@@ -147,10 +146,14 @@ class AuditRepository(ABC):
         """
 
     @abstractmethod
-    async def list_of_run(self, run_id: str) -> list[AuditRecord]:
+    async def list_of_run(self, run_id: str) -> list[tuple[AuditRecord, Sequence[str]]]:
         """Every record about a run, its events and its results, prunes left out.
 
-        A bulk creation belongs to every run that still has a result of it.
+        What was deleted or pruned meanwhile is still told of.
+
+        Returns:
+            The records by ``recorded_at``, ties by ``record_id``; each with the ids of what it was
+            about in this run, by code point: several for a bulk creation, one for everything else.
 
         Raises:
             InvalidValueError: no id.
@@ -159,25 +162,29 @@ class AuditRepository(ABC):
     async def run_timeline(self, run_id: str) -> list[TimelineEntry]:
         """What happened in a run, in order: its transitions, its events and its results.
 
+        Every mutation of the run, of one of its events and of one of its results is an entry, and
+        so is every result that a bulk creation brought. Prunes are none: what they removed is
+        still told of, as far back as the trail reaches.
+
         Args:
             run_id: which run; it may be gone.
 
         Returns:
-            One entry for each record, with the time since the one before it; none for a run
-            that nothing is known of.
+            The entries by ``recorded_at``, ties by ``record_id`` and then by ``entity_id``, each
+            with the time since the one before it; none for a run that nothing is known of. They
+            are one answer, whose size grows with the run.
 
         Raises:
             InvalidValueError: no id.
         """
         entries: list[TimelineEntry] = []
-        records = sorted(
-            await self.list_of_run(run_id),
-            key=lambda record: (record.recorded_at, record.record_id),
-        )
-        for record in records:
-            since = record.recorded_at - entries[-1].record.recorded_at if entries else timedelta()
-            total = record.recorded_at - records[0].recorded_at
-            entries.append(TimelineEntry(record, since, total))
+        for record, ids in await self.list_of_run(run_id):
+            at = record.recorded_at
+            for id_ in ids:
+                first, last = (entries[0].record, entries[-1].record) if entries else (record,) * 2
+                entries.append(
+                    TimelineEntry(record, id_, at - last.recorded_at, at - first.recorded_at)
+                )
         return entries
 
 

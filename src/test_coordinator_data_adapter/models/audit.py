@@ -73,11 +73,13 @@ class TimelineEntry:
     """One thing that happened in a run.
 
     Attributes:
-        record: what happened.
+        record: what happened; the results of one bulk creation share theirs.
+        entity_id: to what: the run, one of its events or one of its results.
         since_previous: how long after the entry before it; zero for the first.
         since_first: how long after the first entry.
     """
 
     record: AuditRecord
+    entity_id: str
     since_previous: timedelta
     since_first: timedelta

@@ -11,6 +11,7 @@ from test_coordinator_data_adapter.adapters.postgres import (
     PostgresTestResultsRepository,
     PostgresTestRunsRepository,
 )
+from test_coordinator_data_adapter.adapters.postgres.audit import PostgresAuditRepository
 from test_coordinator_data_adapter.adapters.postgres.database import Database
 from test_coordinator_data_adapter.adapters.postgres.migration import migrate
 from test_coordinator_data_adapter.adapters.postgres.retention import (
@@ -204,6 +205,47 @@ async def test_a_bulk_creation_is_one_record_that_every_row_leads_to(test_result
         " WHERE operation = 'bulk_create'".replace("created_in", "test_results.created_in")
     )
     assert led_to == 300
+
+
+async def test_the_timeline_tells_of_every_result_once_however_a_transaction_created_it(
+    database, bare
+):
+    insert = (
+        f"INSERT INTO {SCHEMA}.test_results (result_id, run_id, assertion_type, expected_value,"
+        " actual_value, status, verification_time, created_at)"
+        " SELECT id, 'run', 'latency', '', '', 'passed', now(), now() FROM unnest($1::text[]) AS id"
+    )
+    async with bare.transaction():
+        for ids in (["alone"], ["a", "b"], ["c", "d"]):
+            await bare.execute(insert, ids)
+    audit = PostgresAuditRepository(database)
+    before = await audit.run_timeline("run")
+    await bare.execute(f"DELETE FROM {SCHEMA}.test_results WHERE result_id IN ('alone', 'a')")
+    await bare.execute(f"DELETE FROM {SCHEMA}.test_results WHERE result_id = 'b'")
+
+    after = await audit.run_timeline("run")
+
+    assert [(entry.record.operation, entry.entity_id) for entry in before] == [
+        ("create", "alone"),
+        *(("bulk_create", id_) for id_ in "abcd"),
+    ]
+    assert after[:-1] == before
+    assert (after[-1].record.operation, after[-1].entity_id) == ("delete", "b")
+
+
+async def test_what_one_statement_did_stands_in_the_order_it_was_recorded_in(database, bare):
+    await bare.execute(
+        f"INSERT INTO {SCHEMA}.chaos_events (event_id, run_id, event_type, target_service,"
+        " parameters, injected_at, status, created_at)"
+        " SELECT id, 'run', 'cpu_stress', 'svc', '{}', now(), 'pending', now()"
+        " FROM unnest($1::text[]) AS id",
+        ["z", "y", "x"],
+    )
+
+    timeline = await PostgresAuditRepository(database).run_timeline("run")
+
+    assert [entry.entity_id for entry in timeline] == ["z", "y", "x"]
+    assert len({entry.record.recorded_at for entry in timeline}) == 1
 
 
 async def test_a_prune_is_one_record_for_each_statement_and_names_what_went(test_results, bare):

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from asyncpg import Record
@@ -25,6 +26,8 @@ from test_coordinator_data_adapter.models.audit import AuditKind, AuditRecord
 __all__ = ["PostgresAuditRepository"]
 
 _BATCH: Final = 100
+# Then others have the event loop.
+_ROWS_AT_ONCE: Final = 200
 _COLUMNS: Final = ", ".join(AuditRecord.model_fields).replace(
     "entity_ids", "coalesce(entity_ids, '{}') AS entity_ids"
 )
@@ -52,16 +55,32 @@ class PostgresAuditRepository(AuditRepository):
             " WHERE $1 = 'test_result' AND result_id = $2)"
             f") SELECT {_COLUMNS} FROM (TABLE own UNION ALL TABLE bulk) AS found ORDER BY record_id"
         )
+        # Results that are there, were deleted or were pruned lead to the bulk creation of their
+        # transaction; of several in one, which nothing of ours makes, to the first.
         self._of_run = _reading(
-            f"SELECT {_COLUMNS} FROM {self._trail} WHERE run_id = $1 UNION ALL"
-            f" SELECT {_COLUMNS} FROM {self._trail} WHERE operation = 'bulk_create'"
-            f" AND transaction_id IN (SELECT created_in FROM {results} WHERE run_id = $1)"
-            " ORDER BY record_id"
+            f"WITH own AS (SELECT * FROM {self._trail} WHERE run_id = $1), result AS ("
+            f"SELECT created_in, result_id FROM {results} WHERE run_id = $1"
+            " UNION SELECT created_in[1], entity_id FROM own"
+            " WHERE operation = 'delete' AND kind = 'test_result'"
+            f" UNION SELECT gone.created_in, gone.result_id FROM {self._trail} AS prune,"
+            " unnest(prune.created_in, prune.entity_ids, prune.run_ids)"
+            " AS gone (created_in, result_id, run_id)"
+            " WHERE prune.run_ids @> ARRAY[$1::text] AND gone.run_id = $1"
+            "), bulk AS ("
+            "SELECT created_in, array_agg(result_id ORDER BY result_id) AS ids FROM result"
+            " WHERE NOT EXISTS (SELECT FROM own WHERE operation = 'create'"
+            " AND transaction_id = result.created_in AND entity_id = result.result_id)"
+            " GROUP BY created_in"
+            f") SELECT {_COLUMNS}, ARRAY[entity_id] AS ids FROM own UNION ALL"
+            f" SELECT {_COLUMNS}, ids FROM (SELECT record.*, ids FROM bulk, LATERAL ("
+            f"SELECT * FROM {self._trail} AS record WHERE operation = 'bulk_create'"
+            " AND transaction_id = bulk.created_in ORDER BY record_id LIMIT 1"
+            ") AS record) AS found ORDER BY recorded_at, record_id"
         )
 
     async def history(self, kind: AuditKind, entity_id: str) -> list[AuditRecord]:
         asked = member(kind, AuditKind, "kind"), identifier(entity_id, "entity_id")
-        return _records(await self._database.fetch(self._history, *asked))
+        return await _read(await self._database.fetch(self._history, *asked))
 
     async def find(
         self, query: AuditQuery, *, limit: int = 100, cursor: str | None = None
@@ -85,8 +104,9 @@ class PostgresAuditRepository(AuditRepository):
                 return
             after = records[-1].record_id
 
-    async def list_of_run(self, run_id: str) -> list[AuditRecord]:
-        return _records(await self._database.fetch(self._of_run, identifier(run_id, "run_id")))
+    async def list_of_run(self, run_id: str) -> list[tuple[AuditRecord, Sequence[str]]]:
+        rows = await self._database.fetch(self._of_run, identifier(run_id, "run_id"))
+        return list(zip(await _read(rows), (row["ids"] for row in rows), strict=True))
 
     async def _behind(self, query: AuditQuery, after: int, limit: int) -> list[AuditRecord]:
         where = Where(query.conditions())
@@ -95,12 +115,21 @@ class PostgresAuditRepository(AuditRepository):
         statement = _reading(
             f"SELECT {_COLUMNS} FROM {self._trail}{where.clause} ORDER BY record_id{where.tail}"
         )
-        return _records(await self._database.fetch(statement, *where.parameters))
+        return await _read(await self._database.fetch(statement, *where.parameters))
 
 
 def _reading(sql: str) -> Statement:
     return Statement(sql, "audit_record", writes=False)
 
 
-def _records(rows: list[Record]) -> list[AuditRecord]:
-    return [AuditRecord.model_validate(dict(row.items())) for row in rows]
+async def _read(rows: list[Record]) -> list[AuditRecord]:
+    records: list[AuditRecord] = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        records += map(_record, rows[start : start + _ROWS_AT_ONCE])
+    return records
+
+
+def _record(row: Record) -> AuditRecord:
+    return AuditRecord.model_validate({field: row[field] for field in AuditRecord.model_fields})

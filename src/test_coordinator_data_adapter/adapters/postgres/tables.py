@@ -283,6 +283,7 @@ audit_records = Table(
     _text("reason", nullable=True),
     _texts("entity_ids", nullable=True),
     _several(_CREATED_IN, Xid8, nullable=True),
+    _texts("run_ids", nullable=True),
     PrimaryKeyConstraint("record_id"),
     Index(
         "ix_audit_records_entity",
@@ -296,6 +297,12 @@ audit_records = Table(
         "entity_ids",
         postgresql_using="gin",
         postgresql_where=text("entity_ids IS NOT NULL"),
+    ),
+    Index(
+        "ix_audit_records_run_ids",
+        "run_ids",
+        postgresql_using="gin",
+        postgresql_where=text("run_ids IS NOT NULL"),
     ),
     Index("ix_audit_records_recorded_at", "recorded_at"),
     Index(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -67,14 +67,15 @@ class StubAuditRepository(AuditRepository):
             after = records[-1].record_id
             await asyncio.sleep(0)
 
-    async def list_of_run(self, run_id: str) -> list[AuditRecord]:
+    async def list_of_run(self, run_id: str) -> list[tuple[AuditRecord, Sequence[str]]]:
         id_ = identifier(run_id, "run_id")
-        return [
-            fact.as_record()
-            for fact in self._facts
-            if fact.operation is not AuditOperation.PRUNE
-            and any(entity.__dict__.get("run_id") == id_ for entity in fact.entities)
-        ]
+        found: list[tuple[AuditRecord, Sequence[str]]] = []
+        for fact in self._facts:
+            of_run = (entity for entity in fact.entities if entity.__dict__.get("run_id") == id_)
+            ids = sorted(entity.identity for entity in of_run)
+            if ids and fact.operation is not AuditOperation.PRUNE:
+                found.append((fact.as_record(), ids))
+        return sorted(found, key=lambda told: (told[0].recorded_at, told[0].record_id))
 
     def _behind(self, query: AuditQuery, after: int, limit: int) -> list[AuditRecord]:
         conditions = query.conditions()

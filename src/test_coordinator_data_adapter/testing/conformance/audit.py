@@ -14,7 +14,12 @@ from test_coordinator_data_adapter.interfaces.queries import AuditQuery
 from test_coordinator_data_adapter.interfaces.scenarios import ScenariosRepository
 from test_coordinator_data_adapter.interfaces.test_results import TestResultsRepository
 from test_coordinator_data_adapter.interfaces.test_runs import TestRunsRepository
-from test_coordinator_data_adapter.models.audit import AuditKind, AuditOperation, AuditRecord
+from test_coordinator_data_adapter.models.audit import (
+    AuditKind,
+    AuditOperation,
+    AuditRecord,
+    TimelineEntry,
+)
 from test_coordinator_data_adapter.models.chaos_event import EventStatus
 from test_coordinator_data_adapter.models.scenario import ScenarioStatus
 from test_coordinator_data_adapter.models.test_run import RunStatus
@@ -46,6 +51,11 @@ class AuditStores:
 def operations(records: list[AuditRecord]) -> list[str]:
     """What was done, in order."""
     return [record.operation.value for record in records]
+
+
+def told(timeline: list[TimelineEntry]) -> list[tuple[str, str, str]]:
+    """What happened to what, in order."""
+    return [(entry.record.kind, entry.record.operation, entry.entity_id) for entry in timeline]
 
 
 class AuditSuite(Suite):
@@ -338,8 +348,10 @@ class AuditSuite(Suite):
         await stores.chaos_events.create(event)
         await stores.chaos_events.create(a_chaos_event(run_id=other.run_id))
         await stores.chaos_events.record_recovery(event.event_id, 20)
-        await stores.test_results.create(a_test_result(run_id=run.run_id))
-        await stores.test_results.bulk_create([a_test_result(run_id=run.run_id) for _ in range(2)])
+        result = await stores.test_results.create(a_test_result(run_id=run.run_id))
+        await stores.test_results.bulk_create(
+            [a_test_result(result_id=name, run_id=run.run_id) for name in ("b", "a", "B")]
+        )
         await stores.test_results.bulk_create(
             [a_test_result(run_id=other.run_id) for _ in range(2)]
         )
@@ -347,20 +359,91 @@ class AuditSuite(Suite):
 
         timeline = await stores.audit.run_timeline(run.run_id)
 
-        assert [(entry.record.kind.value, entry.record.operation.value) for entry in timeline] == [
-            ("test_run", "create"),
-            ("test_run", "status_change"),
-            ("chaos_event", "create"),
-            ("chaos_event", "recovery"),
-            ("test_result", "create"),
-            ("test_result", "bulk_create"),
-            ("test_run", "status_change"),
+        assert told(timeline) == [
+            ("test_run", "create", run.run_id),
+            ("test_run", "status_change", run.run_id),
+            ("chaos_event", "create", event.event_id),
+            ("chaos_event", "recovery", event.event_id),
+            ("test_result", "create", result.result_id),
+            ("test_result", "bulk_create", "B"),
+            ("test_result", "bulk_create", "a"),
+            ("test_result", "bulk_create", "b"),
+            ("test_run", "status_change", run.run_id),
         ]
+        assert timeline[5].record == timeline[7].record
+        assert timeline[7].since_previous == timedelta()
         assert timeline[0].since_previous == timeline[0].since_first == timedelta()
         assert all(entry.since_previous >= timedelta() for entry in timeline)
         assert timeline[-1].since_first == sum(
             (entry.since_previous for entry in timeline), timedelta()
         )
+
+    async def test_a_bulk_creation_shows_in_every_run_with_the_results_of_that_run(
+        self, stores: AuditStores
+    ) -> None:
+        """And with the number of all."""
+        await stores.test_results.bulk_create(
+            [
+                a_test_result(result_id="of-a-1", run_id="a"),
+                a_test_result(result_id="of-b", run_id="b"),
+                a_test_result(result_id="of-a-2", run_id="a"),
+            ]
+        )
+
+        of_a = await stores.audit.run_timeline("a")
+        of_b = await stores.audit.run_timeline("b")
+
+        assert [entry.entity_id for entry in of_a] == ["of-a-1", "of-a-2"]
+        assert [entry.entity_id for entry in of_b] == ["of-b"]
+        assert of_a[0].record == of_b[0].record
+        assert of_a[0].record.count == 3
+
+    async def test_what_was_pruned_or_deleted_is_still_in_the_timeline(
+        self, stores: AuditStores
+    ) -> None:
+        """A timeline loses nothing; a prune is no entry, the deletion of a run is one."""
+        run = await stores.test_runs.create(a_test_run(status=RunStatus.RUNNING))
+        await stores.chaos_events.create(a_chaos_event(run_id=run.run_id))
+        await stores.test_results.create(a_test_result(run_id=run.run_id))
+        old, new = datetime(2026, 5, 6, tzinfo=UTC), datetime(2026, 5, 7, tzinfo=UTC)
+        await stores.test_results.bulk_create(
+            [a_test_result(run_id=run.run_id, created_at=at) for at in (old, new, old, new)]
+            + [a_test_result(run_id="another", created_at=at) for at in (old, new)]
+        )
+        before = await stores.audit.run_timeline(run.run_id)
+
+        await stores.test_results.prune(new)
+        half_gone = await stores.audit.run_timeline(run.run_id)
+        await stores.test_results.prune(MAX_MOMENT, batch_size=2)
+        await stores.chaos_events.prune(MAX_MOMENT)
+        await stores.test_runs.delete(run.run_id)
+        all_gone = await stores.audit.run_timeline(run.run_id)
+
+        assert len(before) == 7
+        assert half_gone == before
+        assert all_gone[:-1] == before
+        assert told(all_gone[-1:]) == [("test_run", "delete", run.run_id)]
+
+    async def test_a_result_that_comes_again_after_a_prune_is_told_of_twice(
+        self, stores: AuditStores
+    ) -> None:
+        """Once for each time it was created."""
+        results = [a_test_result(result_id=name, run_id="run") for name in ("a", "b")]
+        await stores.test_results.bulk_create(results)
+        await stores.test_results.prune(MAX_MOMENT)
+        await stores.test_results.bulk_create(results[:1])
+        await stores.test_results.prune(MAX_MOMENT)
+        await stores.test_results.bulk_create(results)
+
+        timeline = await stores.audit.run_timeline("run")
+
+        assert told(timeline) == [
+            ("test_result", "bulk_create", "a"),
+            ("test_result", "bulk_create", "b"),
+            ("test_result", "create", "a"),
+            ("test_result", "bulk_create", "a"),
+            ("test_result", "bulk_create", "b"),
+        ]
 
     async def test_a_run_nothing_is_known_of_has_no_timeline(self, stores: AuditStores) -> None:
         """An empty list, no error."""

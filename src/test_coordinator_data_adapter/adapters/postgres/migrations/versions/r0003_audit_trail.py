@@ -59,6 +59,7 @@ _UPGRADE = (
         reason TEXT COLLATE "C",
         entity_ids TEXT[] COLLATE "C",
         created_in XID8[],
+        run_ids TEXT[] COLLATE "C",
         CONSTRAINT pk_audit_records PRIMARY KEY (record_id)
     )
     """,
@@ -69,6 +70,10 @@ _UPGRADE = (
     """
     CREATE INDEX ix_audit_records_entity_ids ON audit_records USING gin (entity_ids)
         WHERE entity_ids IS NOT NULL
+    """,
+    """
+    CREATE INDEX ix_audit_records_run_ids ON audit_records USING gin (run_ids)
+        WHERE run_ids IS NOT NULL
     """,
     "CREATE INDEX ix_audit_records_recorded_at ON audit_records (recorded_at)",
     """
@@ -153,10 +158,12 @@ _UPGRADE = (
         ELSIF touched > 0 THEN
             EXECUTE format(
                 'INSERT INTO audit_records ('
-                '  actor, operation, kind, count, correlation_id, reason, entity_ids, created_in'
+                '  actor, operation, kind, count, correlation_id, reason, entity_ids, created_in,'
+                '  run_ids'
                 ') SELECT $1, ''prune'', $2, $3, $4, $5, array_agg(%I), %s FROM gone',
                 TG_ARGV[1],
-                CASE WHEN TG_ARGV[0] = 'test_result' THEN 'array_agg(created_in)' ELSE 'NULL' END
+                CASE WHEN TG_ARGV[0] = 'test_result'
+                    THEN 'array_agg(created_in), array_agg(run_id)' ELSE 'NULL, NULL' END
             ) USING actor, TG_ARGV[0], touched, correlation_id, reason;
         END IF;
         RETURN NULL;
