@@ -401,11 +401,9 @@ class AdapterFactory:
         return repository if reads is None else with_cached_reads(repository, kind, reads)
 
     def _cache_reads_in(self, redis: Callable[[], RedisBackend]) -> CachedReads:
-        from test_coordinator_data_adapter.adapters.redis.read_cache import RedisReadCache
-
         config = self.config
         return CachedReads(
-            RedisReadCache(lambda: redis().keyspace),
+            lambda: redis().read_cache,
             {
                 Scenario.entity_name: config.cache_ttl_scenarios,
                 TestRun.entity_name: config.cache_ttl_test_runs,
@@ -414,6 +412,7 @@ class AdapterFactory:
             },
             events=self._events,
             on_used=self._watch.on_cache_used(),
+            answers=config.cache_reads,
         )
 
     async def _health_of(self, supervised: _Supervised[BackendT] | None) -> dict[str, JsonValue]:
@@ -431,17 +430,19 @@ class AdapterFactory:
     async def _open_backends(self, opening: AsyncExitStack) -> None:
         self._postgres = self._supervise_postgres()
         self._redis = self._supervise_redis()
-        if self.config.cache_reads:
-            self._cached_reads = self._cache_reads_in(self._redis.backend)
+        reads = self._cached_reads = self._cache_reads_in(self._redis.backend)
         both = (self._postgres, self._redis)
         for supervised in both:
             opening.push_async_callback(supervised.supervisor.stop)
+        opening.push_async_callback(reads.aclose)
         try:
             async with asyncio.TaskGroup() as starting:
                 for supervised in both:
                     starting.create_task(supervised.start(strict=self.config.startup_strict))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
+        if self._redis.supervisor.is_live:
+            await reads.announce()
 
     def _supervise_postgres(self) -> _Supervised[PostgresBackend]:
         config = self.config

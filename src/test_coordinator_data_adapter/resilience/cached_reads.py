@@ -8,6 +8,7 @@ import random as randomness
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -47,6 +48,9 @@ class Look:
 class ReadCache(Protocol):
     """What cached reads need of a cache; every method raises `AdapterError` on failure."""
 
+    async def announce(self, kind: str) -> None:
+        """Let whoever writes entities of a kind know that they are read from here."""
+
     async def look(self, kind: str, id_: str) -> Look:
         """Look for one entity, in one trip."""
         ...
@@ -64,9 +68,9 @@ class ReadCache(Protocol):
 class CachedReads:
     """Answers reads by id from a cache where it can, and never wrongly for longer than stated.
 
-    * An entity is dropped from the cache after every write of its id, by every process that
-      uses cached reads. Between the commit and the drop, and when a process dies in
-      between, others may read the old value, for the time to live at most.
+    * An entity is dropped from the cache after every write of its id, by every process,
+      those that read nothing from it included. Between the commit and the drop, and when a
+      process dies in between, others may read the old value, for the time to live at most.
     * A reader that raced with a write cannot put the old value back: its offer is refused
       for as long as the cache remembers the drop, and it offers nothing that took longer
       to load than ``freshest`` seconds.
@@ -82,36 +86,45 @@ class CachedReads:
 
     def __init__(
         self,
-        cache: ReadCache,
+        cache: Callable[[], ReadCache],
         time_to_live: Mapping[str, int],
         *,
         events: EventLog,
         patience: float = 0.5,
         freshest: float = 2.0,
         on_used: OnCacheUsed | None = None,
+        answers: bool = True,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = randomness.random,
     ) -> None:
         """Prepare; nothing is asked yet.
 
         Args:
-            cache: where entities are kept.
+            cache: where entities are kept now; it may raise `AdapterError`.
             time_to_live: seconds for each kind, by its entity name; up to a tenth less is
                 drawn for each entity, so that they do not all expire at once.
             events: where an outage of the cache is told, once.
             patience: seconds one trip to the cache may take.
             freshest: seconds a load may take and still be offered to the cache.
             on_used: is told of every look.
+            answers: whether reads are answered from it. Where they are not, writes are dropped
+                from it for the sake of other processes, and an outage is told at DEBUG.
             monotonic: seconds that never step back.
+            sleep: waits that many seconds.
             random: draws from 0 to 1, for the times to live and the pauses.
         """
         self._cache = cache
         self._time_to_live = time_to_live
-        self._events = events
         self._patience = patience
         self._freshest = freshest
         self.on_used = on_used
+        self.answers = answers
+        self._closed = False
+        self._tell_outage = events.warning if answers else events.debug
+        self._tell_return = events.info if answers else events.debug
         self._monotonic = monotonic
+        self._sleep = sleep
         self._random = random
         self._writing: Counter[_Key] = Counter()
         self._owed: dict[_Key, object] = {}
@@ -119,6 +132,28 @@ class CachedReads:
         self._loading: dict[_Key, asyncio.Event] = {}
         self._failures = 0
         self._left_alone_until = 0.0
+        self._settling: asyncio.Task[None] | None = None
+
+    async def announce(self) -> None:
+        """Let writers know before the first read; where that fails they learn of it then."""
+
+        async def announce(cache: ReadCache) -> None:
+            for kind in self._time_to_live:
+                await cache.announce(kind)
+
+        if self.answers:
+            await self._attempt(announce)
+
+    async def aclose(self) -> None:
+        """Drop what is still owed, in one bounded attempt, and stop."""
+        self._closed = True
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            settling.cancel()
+            with suppress(asyncio.CancelledError):
+                await settling
+            self._left_alone_until = 0.0
+            await self._usable()
 
     async def get(
         self, kind: type[EntityT], id_: str, load: Callable[[], Awaitable[EntityT | None]]
@@ -178,6 +213,7 @@ class CachedReads:
                 if applied:
                     await self._usable()
             finally:
+                self._settle_later()
                 self._writing.subtract(keys)
                 for key in keys:
                     if not self._writing[key]:
@@ -186,7 +222,20 @@ class CachedReads:
     async def forget(self, kind: str) -> None:
         """Drop everything of a kind: something else than its repository has changed it."""
         self._owe(kind, None)
-        await self._usable()
+        try:
+            await self._usable()
+        finally:
+            self._settle_later()
+
+    def _settle_later(self) -> None:
+        under_way = self._settling is not None and not self._settling.done()
+        if (self._owed or self._owed_kinds) and not under_way and not self._closed:
+            self._settling = asyncio.create_task(self._settle())
+
+    async def _settle(self) -> None:
+        while self._owed or self._owed_kinds:
+            await self._sleep(max(0.0, self._left_alone_until - self._monotonic()))
+            await self._usable()
 
     async def _usable(self) -> bool:
         """Whether the cache may be asked: it answers, and nothing is owed to it."""
@@ -199,14 +248,14 @@ class CachedReads:
         for kind, id_ in keys:
             by_kind.setdefault(kind, []).append(id_)
 
-        async def settle() -> bool:
+        async def settle(cache: ReadCache) -> bool:
             for kind in kinds:
-                await self._cache.drop_all(kind)
+                await cache.drop_all(kind)
             for kind, ids in by_kind.items():
-                await self._cache.drop(kind, ids)
+                await cache.drop(kind, ids)
             return True
 
-        if not await self._attempt(settle()):
+        if not await self._attempt(settle):
             return False
         # What came to be owed again meanwhile bears another mark and stays.
         for kind, mark in kinds.items():
@@ -224,7 +273,7 @@ class CachedReads:
         self._owed.update((key, object()) for key in keys)
 
     async def _look(self, kind: type[EntityT], id_: str) -> tuple[Look | None, EntityT | None]:
-        look = await self._attempt(self._cache.look(kind.entity_name, id_))
+        look = await self._attempt(lambda cache: cache.look(kind.entity_name, id_))
         found: EntityT | None = None
         if look is not None and look.entry is not None:
             try:
@@ -244,19 +293,19 @@ class CachedReads:
         seconds = self._time_to_live[kind]
         ttl = max(1, round(seconds * (1.0 - 0.1 * self._random())))
         entry = entity.model_dump_json().encode()
-        await self._attempt(self._cache.offer(kind, id_, entry, token, ttl))
+        await self._attempt(lambda cache: cache.offer(kind, id_, entry, token, ttl))
         self._tell(kind, loads=True)
 
-    async def _attempt(self, trip: Awaitable[AnswerT]) -> AnswerT | None:
+    async def _attempt(self, trip: Callable[[ReadCache], Awaitable[AnswerT]]) -> AnswerT | None:
         try:
             async with asyncio.timeout(self._patience):
-                answer = await trip
+                answer = await trip(self._cache())
         except (AdapterError, TimeoutError) as failure:
             self._failures += 1
             pause = _PAUSES.pause(self._failures, self._random) or 0.0
             self._left_alone_until = self._monotonic() + pause
             if self._failures == 1:
-                self._events.warning(
+                self._tell_outage(
                     "cached_reads_suspended",
                     error=str(failure) or "the cache did not answer in time",
                     still_works="reads go to the store behind the cache",
@@ -264,7 +313,7 @@ class CachedReads:
             return None
         if self._failures:
             self._failures = 0
-            self._events.info("cached_reads_resumed")
+            self._tell_return("cached_reads_resumed")
         return answer
 
     def _tell(
@@ -290,33 +339,36 @@ def _is_cacheable(id_: object) -> bool:
 def with_cached_reads(
     repository: RepositoryT, kind: type[Entity], reads: CachedReads
 ) -> RepositoryT:
-    """The same repository, its reads by id answered through a cache.
+    """The same repository, its writes told to a cache, its reads by id answered from there.
 
     Args:
         repository: of one of the stored kinds; itself stays as it was.
         kind: what it keeps.
-        reads: the cache and its rules.
+        reads: the cache and its rules; where it answers nothing, reads stay as they were.
 
     Returns:
         A repository of the same class and on the same connections.
     """
-    cached = object.__new__(_cached_class(type(repository), kind))
-    cached.__dict__.update(vars(repository), _cached_reads=reads)
-    return cast("RepositoryT", cached)
+    made = _class_of(type(repository), kind, reads.answers)
+    surrounded = object.__new__(made)
+    surrounded.__dict__.update(vars(repository), _cached_reads=reads)
+    return cast("RepositoryT", surrounded)
 
 
-_classes: Final[dict[type[object], type[object]]] = {}
+_classes: Final[dict[tuple[type[object], bool], type[object]]] = {}
 
 
-def _cached_class(plain: type[object], kind: type[Entity]) -> type[object]:
-    if plain in _classes:
-        return _classes[plain]
-    methods: dict[str, object] = {"get_by_id": _reading(plain, kind)}
-    for name, ids_of in _WRITES.items():
-        if hasattr(plain, name):
-            methods[name] = _writing(plain, name, kind, ids_of)
-    _classes[plain] = type(f"Cached{plain.__name__}", (plain,), methods)
-    return _classes[plain]
+def _class_of(plain: type[object], kind: type[Entity], answers: bool) -> type[object]:  # noqa: FBT001 - private
+    if (plain, answers) not in _classes:
+        methods: dict[str, object] = {
+            name: _writing(plain, name, kind, ids_of)
+            for name, ids_of in _WRITES.items()
+            if hasattr(plain, name)
+        }
+        if answers:
+            methods["get_by_id"] = _reading(plain, kind)
+        _classes[plain, answers] = type(f"Cached{plain.__name__}", (plain,), methods)
+    return _classes[plain, answers]
 
 
 # What each write changes, by its first argument; None: no one knows which. New entities cannot

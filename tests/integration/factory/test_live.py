@@ -22,7 +22,8 @@ from test_coordinator_data_adapter.adapters.stub import (
     StubScenariosRepository,
 )
 from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
-from test_coordinator_data_adapter.testing.builders import a_scenario, a_service
+from test_coordinator_data_adapter.observability import CacheUsed, Fact
+from test_coordinator_data_adapter.testing.builders import a_scenario, a_service, a_test_run
 from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, ThrowawayValkey
 
 Configure = Callable[..., AdapterConfig]
@@ -283,11 +284,14 @@ async def test_cached_reads_go_through_redis_and_survive_its_death(
     async with AdapterFactory(config(cache_reads=True)) as factory:
         scenarios = factory.get_scenarios_repository()
         scenario = await scenarios.create(a_scenario())
-        for _ in range(3):
-            await scenarios.get_by_id(scenario.scenario_id)
         client = factory.get_redis_client()
         assert client is not None
-        kept = [key async for key in client.scan_iter("test:test-coordinator/reads:scenario:*")]
+        kept: list[object] = []
+        async with asyncio.timeout(30):
+            while not kept:  # nothing is, until every writer must have heard of it
+                await scenarios.get_by_id(scenario.scenario_id)
+                keys = client.scan_iter("test:test-coordinator/reads:scenario:*")
+                kept = [key async for key in keys]
 
         valkey.kill()
         changed = await scenarios.update(scenario.model_copy(update={"name": "new"}))
@@ -295,6 +299,32 @@ async def test_cached_reads_go_through_redis_and_survive_its_death(
 
     assert len(kept) == 1
     assert found == changed
+
+
+async def test_a_factory_without_cached_reads_drops_what_it_writes_for_those_with_them(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    used: list[CacheUsed] = []
+
+    class Looks:
+        def notice(self, fact: Fact, /) -> None:
+            if isinstance(fact, CacheUsed):
+                used.append(fact)
+
+    async with (
+        AdapterFactory(config(cache_reads=True), observers=[Looks()]) as reading,
+        AdapterFactory(config()) as writing,
+    ):
+        reader, writer = reading.get_test_runs_repository(), writing.get_test_runs_repository()
+        run = await writer.create(a_test_run())
+        async with asyncio.timeout(30):
+            while not any(use.hits for use in used):
+                await reader.get_by_id(run.run_id)
+
+        changed = await writer.start_run(run.run_id)
+
+        assert await reader.get_by_id(run.run_id) == changed
 
 
 async def test_memory_is_used_without_any_driver_being_asked(config: Configure) -> None:

@@ -77,8 +77,10 @@ async def test_the_least_grant_reaches_no_other_instance(settings_for):
 
 
 async def test_the_least_grant_is_enough_for_cached_reads(keyspace):
-    cache = RedisReadCache(lambda: keyspace)
-    await cache.look("test_run", "a")  # begins the first epoch
+    now = 0.0
+    cache = RedisReadCache(keyspace, monotonic=lambda: now)
+    await cache.announce("test_run")
+    now = 60.0
 
     look = await cache.look("test_run", "a")
     await cache.offer("test_run", "a", b"{}", look.token, ttl=60)

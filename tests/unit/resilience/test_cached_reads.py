@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -32,6 +32,7 @@ class ScriptedCache:
         self.held: dict[tuple[str, str], bytes] = {}
         self.marks: set[tuple[str, str]] = set()
         self.ttls: list[int] = []
+        self.announced: list[str] = []
         self.down = False
         self.hangs = False
         self.trips = 0
@@ -42,6 +43,10 @@ class ScriptedCache:
             await asyncio.Event().wait()
         if self.down:
             raise UnavailableError("redis does not answer")
+
+    async def announce(self, kind: str) -> None:
+        await self._trip()
+        self.announced.append(kind)
 
     async def look(self, kind: str, id_: str) -> Look:
         await self._trip()
@@ -90,26 +95,48 @@ class SlowStore(StubScenariosRepository):
 
 
 class Cached:
-    def __init__(self) -> None:
+    def __init__(self, *, answers: bool = True) -> None:
         self.cache = ScriptedCache()
         self.store = SlowStore()
         self.now = 100.0
         self.used: list[CacheUsed] = []
         self.reads = CachedReads(
-            self.cache,
+            lambda: self.cache,
             {"scenario": 600},
             events=EventLog(),
             patience=0.05,
             on_used=self.used.append,
+            answers=answers,
             monotonic=lambda: self.now,
+            sleep=self.sleep,
             random=lambda: 1.0,
         )
         self.repository: ScenariosRepository = with_cached_reads(self.store, Scenario, self.reads)
+        self.wakes = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Ends when a test says so; then the time is over."""
+        await self.wakes.wait()
+        self.wakes.clear()
+        self.now += seconds
 
 
 @pytest.fixture
-def cached() -> Cached:
-    return Cached()
+async def cached() -> AsyncIterator[Cached]:
+    cached = Cached()
+    yield cached
+    await cached.reads.aclose()
+
+
+@pytest.fixture
+async def writer(cached: Cached) -> AsyncIterator[Cached]:
+    """A process that reads nothing from the cache in which `cached` reads."""
+    writer = Cached(answers=False)
+    writer.cache = cached.cache
+    writer.store = cached.store
+    writer.repository = with_cached_reads(cached.store, Scenario, writer.reads)
+    yield writer
+    await writer.reads.aclose()
 
 
 async def test_the_second_read_comes_from_the_cache_and_is_equal(cached: Cached) -> None:
@@ -177,7 +204,9 @@ async def test_a_reader_that_raced_with_a_write_cannot_put_the_old_value_back(
     renamed = scenario.model_copy(update={"name": "new"})
     # Another process writes, and drops, between this one's load and its offer.
     other = with_cached_reads(
-        cached.store, Scenario, CachedReads(cached.cache, {"scenario": 600}, events=EventLog())
+        cached.store,
+        Scenario,
+        CachedReads(lambda: cached.cache, {"scenario": 600}, events=EventLog()),
     )
     cached.store.loads.after = lambda: other.update(renamed)
 
@@ -332,3 +361,91 @@ async def test_an_entry_that_cannot_be_read_is_a_miss(cached: Cached) -> None:
     cached.cache.held["scenario", scenario.scenario_id] = b'{"of": "another version"}'
 
     assert await cached.repository.get_by_id(scenario.scenario_id) == scenario
+
+
+async def test_a_process_that_reads_nothing_from_the_cache_drops_what_it_writes(
+    cached: Cached, writer: Cached
+) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    await cached.repository.get_by_id(scenario.scenario_id)
+
+    changed = await writer.repository.update_status(scenario.scenario_id, ScenarioStatus.ARCHIVED)
+
+    assert await writer.repository.get_by_id(scenario.scenario_id) == changed
+    assert writer.used == []
+    assert await cached.repository.get_by_id(scenario.scenario_id) == changed
+
+
+@pytest.mark.parametrize("write", ["update_status", "prune"])
+async def test_an_idle_process_drops_what_it_wrote_during_an_outage_once_that_is_over(
+    cached: Cached, writer: Cached, write: str
+) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    await cached.repository.get_by_id(scenario.scenario_id)
+    cached.cache.down = True
+    if write == "prune":
+        await writer.repository.prune(utc_now() + timedelta(days=1))
+    else:
+        await writer.repository.update_status(scenario.scenario_id, ScenarioStatus.ARCHIVED)
+
+    writer.wakes.set()
+    await until(lambda: cached.cache.trips == 3)
+    cached.cache.down = False
+    held_until_then = dict(cached.cache.held)
+    writer.wakes.set()
+    await until(lambda: cached.cache.held == {})
+
+    assert len(held_until_then) == 1
+
+
+async def test_what_is_owed_at_the_end_is_dropped_in_one_last_attempt(
+    cached: Cached, writer: Cached
+) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    await cached.repository.get_by_id(scenario.scenario_id)
+    cached.cache.down = True
+    await writer.repository.delete(scenario.scenario_id)
+    cached.cache.down = False
+
+    await writer.reads.aclose()
+
+    assert cached.cache.held == {}
+
+
+async def test_the_end_does_not_wait_for_a_cache_that_hangs(writer: Cached) -> None:
+    scenario = await writer.repository.create(a_scenario())
+    writer.cache.hangs = True
+    await writer.repository.delete(scenario.scenario_id)
+
+    async with asyncio.timeout(30):
+        await writer.reads.aclose()
+
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_where_only_drops_are_owed_an_outage_is_no_warning(writer: Cached) -> None:
+    scenario = await writer.repository.create(a_scenario())
+    writer.cache.down = True
+
+    with structlog.testing.capture_logs() as told:
+        await writer.repository.delete(scenario.scenario_id)
+
+    assert told == []
+
+
+async def test_who_reads_announces_it_and_who_only_writes_does_not(
+    cached: Cached, writer: Cached
+) -> None:
+    await writer.reads.announce()
+    silent = list(cached.cache.announced)
+
+    await cached.reads.announce()
+
+    assert silent == []
+    assert cached.cache.announced == ["scenario"]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110 - nobody sets an event
+            await asyncio.sleep(0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from test_coordinator_data_adapter.adapters.redis.address import KeyspaceSettings
 from test_coordinator_data_adapter.adapters.redis.cache import RedisCacheRepository
 from test_coordinator_data_adapter.adapters.redis.keyspace import Keyspace
+from test_coordinator_data_adapter.adapters.redis.read_cache import RedisReadCache
 from test_coordinator_data_adapter.adapters.redis.service_discovery import (
     RedisServiceDiscoveryRepository,
 )
@@ -34,6 +35,7 @@ class _Open:
         self.keyspace = keyspace
         self.cache = RedisCacheRepository(keyspace)
         self.services = RedisServiceDiscoveryRepository(keyspace)
+        self.read_cache = RedisReadCache(keyspace)
         self.version: str | None = None
 
     async def aclose(self) -> None:
@@ -71,9 +73,9 @@ class RedisBackend:
         return self._open.services
 
     @property
-    def keyspace(self) -> Keyspace:
-        """The waist itself."""
-        return self._open.keyspace
+    def read_cache(self) -> RedisReadCache:
+        """Where cached reads are answered from."""
+        return self._open.read_cache
 
     @property
     def client(self) -> Client:
