@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from copy import copy
-from typing import Final, Generic, TypeAlias, TypeVar, cast
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from test_coordinator_data_adapter.errors import (
     AdapterError,
@@ -41,6 +41,33 @@ _OF_ONE: Final = (
 
 
 _CUT_OFF: Final = "closed before the answer came: open the factory again, read, then repeat"
+
+
+class _Trip:
+    """One that several calls share, for as long as one of them waits for it."""
+
+    __slots__ = ("task", "waiting")
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        self.task: asyncio.Task[None] | None = None
+
+    def leave(self) -> None:
+        """One caller has been cancelled: the others keep their trip, the last takes it along."""
+        self.waiting -= 1
+        if self.waiting == 0 and self.task is not None:
+            self.task.cancel()
+
+
+class _Call(Generic[_AskedT, _AnswerT]):
+    """What one caller asked, and waits for."""
+
+    __slots__ = ("asked", "future", "trip")
+
+    def __init__(self, asked: _AskedT, future: asyncio.Future[_AnswerT]) -> None:
+        self.asked = asked
+        self.future = future
+        self.trip: _Trip | None = None
 
 
 class Coalescer(Generic[_AskedT, _AnswerT]):
@@ -95,7 +122,7 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
         self._most = most
         self._trips = trips
         self._patience = patience
-        self._gathered: list[tuple[_AskedT, asyncio.Future[_AnswerT]]] = []
+        self._gathered: list[_Call[_AskedT, _AnswerT]] = []
         self._context: Context | None = None
         self._under_way = 0
         self._timer: asyncio.Handle | None = None
@@ -125,18 +152,23 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
                 raise answer
             return answer
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[_AnswerT] = loop.create_future()
+        call: _Call[_AskedT, _AnswerT] = _Call(asked, loop.create_future())
         if not self._gathered:
             # Whatever is logged or traced of a shared trip belongs to the first that waits for it.
             self._context = copy_context()
-        self._gathered.append((asked, future))
+        self._gathered.append(call)
         if self._timer is None:
             self._timer = (
                 loop.call_soon(self._dispatch)
                 if self._under_way < self._trips
                 else loop.call_later(self._patience, self._dispatch)
             )
-        return await future
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            if call.trip is not None and call.future.cancelled():
+                call.trip.leave()
+            raise
 
     async def aclose(self) -> None:
         """Cut off what is under way; what had been sent together may have been applied."""
@@ -159,64 +191,57 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        waiting = [call for call in self._gathered if not call[1].done()]
+        waiting = [call for call in self._gathered if not call.future.done()]
         self._gathered.clear()
         for start in range(0, len(waiting), self._most):
             together = waiting[start : start + self._most]
             self._under_way += 1
             if self._on_batch is not None and len(together) > 1:
                 self._on_batch(self.operation, len(together))
-            task = asyncio.create_task(self._travel(together), context=self._context)
+            trip = _Trip(len(together))
+            for call in together:
+                call.trip = trip
+            task = asyncio.create_task(self._travel(together, trip), context=self._context)
+            trip.task = task
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _travel(self, calls: list[tuple[_AskedT, asyncio.Future[_AnswerT]]]) -> None:
-        # One that is cancelled leaves the others' trip alone; the last one takes it along.
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        left = len(calls)
-
-        def leave(future: asyncio.Future[_AnswerT]) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0 and future.cancelled():
-                task.cancel()
-
-        for _, future in calls:
-            future.add_done_callback(leave)
+    async def _travel(self, calls: Sequence[_Call[_AskedT, _AnswerT]], trip: _Trip) -> None:
         try:
-            await self._ask_for(calls)
+            await self._ask_for(calls, trip)
         except asyncio.CancelledError:
             _fail(calls, OutcomeUnknownError(_CUT_OFF))
             raise
         finally:
             self._came_back()
 
-    async def _ask_for(self, calls: list[tuple[_AskedT, asyncio.Future[_AnswerT]]]) -> None:
+    async def _ask_for(self, calls: Sequence[_Call[_AskedT, _AnswerT]], trip: _Trip) -> None:
         try:
-            answers = await self._send([asked for asked, _ in calls])
+            answers = await self._send([call.asked for call in calls])
         except _OF_ONE as error:
             if len(calls) == 1:
                 _fail(calls, error)
                 return
             for call in calls:
-                if not call[1].done():
-                    await self._ask_for([call])
+                if not call.future.done():
+                    await self._ask_for((call,), trip)
+                    trip.waiting -= not call.future.cancelled()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to see
             _fail(calls, error)
         else:
             for call, answer in zip(calls, answers, strict=True):
                 if isinstance(answer, AdapterError):
                     _fail((call,), answer)
-                elif not call[1].done():
-                    call[1].set_result(answer)
+                elif not call.future.done():
+                    call.future.set_result(answer)
 
 
-def _fail(calls: Sequence[tuple[_AskedT, asyncio.Future[_AnswerT]]], error: Exception) -> None:
-    for asked, future in calls:
-        if not future.done():
-            future.set_exception(_addressed(error, asked))
+def _fail(calls: Sequence[_Call[_AskedT, _AnswerT]], error: Exception) -> None:
+    for call in calls:
+        if not call.future.done():
+            call.future.set_exception(_addressed(error, call.asked))
             # A caller cancelled in this very turn never looks at it: that is no fault to report.
-            future.exception()
+            call.future.exception()
 
 
 def _addressed(error: Exception, asked: object) -> Exception:

@@ -201,6 +201,25 @@ async def test_a_cancelled_call_leaves_the_others_their_answers(backend, ask):
     assert backend.cancelled == []
 
 
+async def test_one_cancelled_with_its_answer_at_hand_does_not_cut_off_the_others():
+    async def send(asked: Sequence[str]) -> list[str]:
+        if len(asked) > 1:
+            raise DuplicateError("one of them is there")
+        if "a" in asked:
+            await turns()
+        if "d" in asked:  # b and c have their answers, but did not run since
+            calls["b"].cancel()
+            await turns()
+        return [one.upper() for one in asked]
+
+    ask = Coalescer(send)
+    calls = {one: asyncio.create_task(ask(one)) for one in "abcd"}
+    await asyncio.wait(calls.values())
+
+    assert calls["b"].cancelled()
+    assert [calls[one].result() for one in "acd"] == ["A", "C", "D"]
+
+
 async def test_a_trip_nobody_waits_for_any_more_is_cancelled(backend, ask):
     backend.open.clear()
     calls = [asyncio.create_task(ask(one)) for one in "abc"]
