@@ -6,9 +6,8 @@ import asyncio
 import math
 import warnings
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from test_coordinator_data_adapter import __version__
 from test_coordinator_data_adapter.adapters.stub import (
@@ -22,6 +21,7 @@ from test_coordinator_data_adapter.adapters.stub import (
     StubTestResultsRepository,
     StubTestRunsRepository,
 )
+from test_coordinator_data_adapter.backends import Supervised, postgres_backend, redis_backend
 from test_coordinator_data_adapter.config import AdapterConfig, mask_password
 from test_coordinator_data_adapter.interfaces.arguments import moment
 from test_coordinator_data_adapter.interfaces.retention import RetentionPolicy
@@ -33,12 +33,11 @@ from test_coordinator_data_adapter.models.values import MIN_MOMENT, utc_now
 from test_coordinator_data_adapter.observability.watch import Watch
 from test_coordinator_data_adapter.resilience.cached_reads import CachedReads, with_cached_reads
 from test_coordinator_data_adapter.resilience.events import EventLog
-from test_coordinator_data_adapter.resilience.late_backend import LateBackend, place_of
 from test_coordinator_data_adapter.resilience.registration import Registration
-from test_coordinator_data_adapter.resilience.supervision import Backend, BackendState, Supervisor
+from test_coordinator_data_adapter.resilience.supervision import Backend, BackendState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from test_coordinator_data_adapter.adapters.postgres.backend import (
@@ -71,23 +70,6 @@ BackendT = TypeVar("BackendT", bound=Backend)
 RepositoryT = TypeVar("RepositoryT")
 
 _IN_MEMORY: Final = "nothing was opened: everything is kept in memory and gone with the process"
-# Starting a private server may begin with making its data folder.
-_EMBEDDED_DEADLINE: Final = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Supervised(Generic[BackendT]):
-    """A backend, once it is open, and who watches over it."""
-
-    supervisor: Supervisor
-    backend: Callable[[], BackendT]
-    load: Callable[[], Awaitable[object]] | None = None
-
-    async def start(self, *, strict: bool) -> None:
-        """Import the driver, which no deadline should pay for, and open the backend."""
-        if self.load is not None:
-            await self.load()
-        await self.supervisor.start(strict=strict)
 
 
 class AdapterFactory:
@@ -133,8 +115,8 @@ class AdapterFactory:
         )
         self._memory = MemoryStore(audit_actor=self.config.audit_actor)
         self._warned = False
-        self._postgres: _Supervised[PostgresBackend] | None = None
-        self._redis: _Supervised[RedisBackend] | None = None
+        self._postgres: Supervised[PostgresBackend] | None = None
+        self._redis: Supervised[RedisBackend] | None = None
         self._cached_reads: CachedReads | None = None
 
     async def initialize(self) -> None:
@@ -380,7 +362,7 @@ class AdapterFactory:
 
     def _live(
         self,
-        supervised: _Supervised[BackendT] | None,
+        supervised: Supervised[BackendT] | None,
         use_stub: bool,
         *,
         quietly: bool = False,
@@ -415,7 +397,7 @@ class AdapterFactory:
             answers=config.cache_reads,
         )
 
-    async def _health_of(self, supervised: _Supervised[BackendT] | None) -> dict[str, JsonValue]:
+    async def _health_of(self, supervised: Supervised[BackendT] | None) -> dict[str, JsonValue]:
         if supervised is None:
             return {"connected": False, "error": _IN_MEMORY, "state": "in_memory"}
         try:
@@ -428,8 +410,8 @@ class AdapterFactory:
             }
 
     async def _open_backends(self, opening: AsyncExitStack) -> None:
-        self._postgres = self._supervise_postgres()
-        self._redis = self._supervise_redis()
+        self._postgres = postgres_backend(self.config, self._watch, self._events)
+        self._redis = redis_backend(self.config, self._watch, self._events)
         reads = self._cached_reads = self._cache_reads_in(self._redis.backend)
         both = (self._postgres, self._redis)
         for supervised in both:
@@ -443,133 +425,6 @@ class AdapterFactory:
             raise failures.exceptions[0] from None
         if self._redis.supervisor.is_live:
             await reads.announce()
-
-    def _supervise_postgres(self) -> _Supervised[PostgresBackend]:
-        config = self.config
-
-        def make(url: str) -> PostgresBackend:
-            # The drivers are imported when something is opened, not when the package is imported.
-            from test_coordinator_data_adapter.adapters.postgres.backend import PostgresBackend
-            from test_coordinator_data_adapter.adapters.postgres.settings import (
-                DatabaseSettings,
-                TlsSettings,
-            )
-
-            settings = DatabaseSettings(
-                url=url,
-                schema=config.postgres_schema,
-                pool_size=config.postgres_pool_size,
-                max_overflow=config.postgres_max_overflow,
-                pool_timeout=config.postgres_pool_timeout,
-                pool_recycle=config.postgres_pool_recycle,
-                connect_timeout=config.postgres_connect_timeout,
-                query_timeout=config.query_timeout,
-                lock_timeout=config.postgres_lock_timeout,
-                idle_in_transaction_timeout=config.postgres_idle_in_transaction_timeout,
-                application_name=f"{config.service_instance_name} {config.service_version}",
-                audit_actor=config.audit_actor,
-                tls=TlsSettings(
-                    mode=config.postgres_tls,
-                    root_certificate=config.postgres_tls_ca,
-                    certificate=config.postgres_tls_cert,
-                    key=config.postgres_tls_key,
-                ),
-            )
-            return PostgresBackend(
-                settings, batch_size=config.batch_size, hooks_at=self._watch.hooks
-            )
-
-        without = "scenarios, runs, events and results are kept in memory and gone with the process"
-        if config.embedded_data_dir is None:
-            late = LateBackend(
-                "postgres",
-                place_of(config.postgres_url, 5432),
-                lambda: make(config.postgres_url),
-                patience=config.postgres_connect_timeout,
-            )
-            deadline = config.postgres_connect_timeout + 2.0
-            supervisor = self._supervisor(late, without=without, deadline=deadline)
-            return _Supervised(supervisor, lambda: late.inner, late.load)
-
-        from test_coordinator_data_adapter.adapters.postgres.migration import migrate
-        from test_coordinator_data_adapter.embedded import EmbeddedPostgres, PostgresEndpoint
-        from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
-
-        async def bring_the_schema(endpoint: PostgresEndpoint) -> None:
-            await migrate(endpoint.owner_url, config.postgres_schema)
-
-        embedded = EmbeddedBackend(
-            "postgres",
-            EmbeddedPostgres(config.embedded_data_dir),
-            lambda endpoint: make(endpoint.application_url),
-            prepare=bring_the_schema,
-        )
-        supervisor = self._supervisor(embedded, without=without, deadline=_EMBEDDED_DEADLINE)
-        return _Supervised(supervisor, lambda: embedded.inner)
-
-    def _supervisor(self, backend: Backend, *, without: str, deadline: float) -> Supervisor:
-        return Supervisor(
-            backend,
-            self._events,
-            without=without,
-            deadline=deadline,
-            on_supervision=self._watch.on_supervision(),
-        )
-
-    def _supervise_redis(self) -> _Supervised[RedisBackend]:
-        config = self.config
-
-        def make(url: str) -> RedisBackend:
-            from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings, Tls
-            from test_coordinator_data_adapter.adapters.redis.backend import RedisBackend
-
-            tls = Tls(
-                ca_file=config.redis_tls_ca,
-                cert_file=config.redis_tls_cert,
-                key_file=config.redis_tls_key,
-            )
-            settings = KeyspaceSettings(
-                url=url,
-                namespace=config.redis_namespace,
-                registry=f"{config.redis_registry}:",
-                pool_size=config.redis_pool_size,
-                pool_timeout=config.redis_pool_timeout,
-                socket_timeout=config.redis_socket_timeout,
-                connect_timeout=config.redis_socket_connect_timeout,
-                tls=None if tls == Tls() else tls,
-                cluster=config.redis_cluster and config.embedded_data_dir is None,
-                sentinel_username=config.redis_sentinel_username,
-                sentinel_password=(
-                    config.redis_sentinel_password.get_secret_value()
-                    if config.redis_sentinel_password is not None
-                    else None
-                ),
-            )
-            return RedisBackend(settings, hooks_at=self._watch.hooks)
-
-        without = "services and cache are kept in memory and gone with the process"
-        if config.embedded_data_dir is None:
-            scheme = config.redis_url.partition("://")[0]
-            late = LateBackend(
-                "redis",
-                place_of(config.redis_url, 6379) if scheme in {"redis", "rediss"} else None,
-                lambda: make(config.redis_url),
-                patience=config.redis_socket_connect_timeout,
-            )
-            deadline = config.redis_socket_connect_timeout + 2.0
-            supervisor = self._supervisor(late, without=without, deadline=deadline)
-            return _Supervised(supervisor, lambda: late.inner, late.load)
-
-        from test_coordinator_data_adapter.embedded import EmbeddedValkey
-        from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
-
-        embedded = EmbeddedBackend(
-            "redis",
-            EmbeddedValkey(config.embedded_data_dir),
-            lambda endpoint: make(endpoint.url),
-        )
-        supervisor = self._supervisor(embedded, without=without, deadline=_EMBEDDED_DEADLINE)
-        return _Supervised(supervisor, lambda: embedded.inner)
 
     @staticmethod
     def _mask_password(url: str) -> str:

@@ -1,0 +1,173 @@
+"""The backends that the settings ask for, each with who watches over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from test_coordinator_data_adapter.resilience.late_backend import LateBackend, place_of
+from test_coordinator_data_adapter.resilience.supervision import Backend, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from test_coordinator_data_adapter.adapters.postgres.backend import PostgresBackend
+    from test_coordinator_data_adapter.adapters.redis.backend import RedisBackend
+    from test_coordinator_data_adapter.config import AdapterConfig
+    from test_coordinator_data_adapter.embedded import PostgresEndpoint
+    from test_coordinator_data_adapter.observability.watch import Watch
+    from test_coordinator_data_adapter.resilience.events import EventLog
+
+# Drivers and private servers are imported when something is opened, not when the package is
+# imported: hence the imports within the functions.
+
+__all__ = ["Supervised", "postgres_backend", "redis_backend"]
+
+BackendT = TypeVar("BackendT", bound=Backend)
+
+# Starting a private server may begin with making its data folder.
+_EMBEDDED_DEADLINE: Final = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised(Generic[BackendT]):
+    """A backend, once it is open, and who watches over it.
+
+    Attributes:
+        supervisor: opens the backend, tries again while it cannot, and closes it.
+        backend: the backend itself; raises `UnavailableError` while there is none.
+        load: imports the driver if somebody answers where the backend should be.
+    """
+
+    supervisor: Supervisor
+    backend: Callable[[], BackendT]
+    load: Callable[[], Awaitable[object]] | None = None
+
+    async def start(self, *, strict: bool) -> None:
+        """Import the driver, which no deadline should pay for, and open the backend."""
+        if self.load is not None:
+            await self.load()
+        await self.supervisor.start(strict=strict)
+
+
+def postgres_backend(
+    config: AdapterConfig, watch: Watch, events: EventLog
+) -> Supervised[PostgresBackend]:
+    """PostgreSQL where the settings say it is, or a private one; nothing is opened yet."""
+
+    def make(url: str) -> PostgresBackend:
+        from test_coordinator_data_adapter.adapters.postgres.backend import PostgresBackend
+        from test_coordinator_data_adapter.adapters.postgres.settings import (
+            DatabaseSettings,
+            TlsSettings,
+        )
+
+        settings = DatabaseSettings(
+            url=url,
+            schema=config.postgres_schema,
+            pool_size=config.postgres_pool_size,
+            max_overflow=config.postgres_max_overflow,
+            pool_timeout=config.postgres_pool_timeout,
+            pool_recycle=config.postgres_pool_recycle,
+            connect_timeout=config.postgres_connect_timeout,
+            query_timeout=config.query_timeout,
+            lock_timeout=config.postgres_lock_timeout,
+            idle_in_transaction_timeout=config.postgres_idle_in_transaction_timeout,
+            application_name=f"{config.service_instance_name} {config.service_version}",
+            audit_actor=config.audit_actor,
+            tls=TlsSettings(
+                mode=config.postgres_tls,
+                root_certificate=config.postgres_tls_ca,
+                certificate=config.postgres_tls_cert,
+                key=config.postgres_tls_key,
+            ),
+        )
+        return PostgresBackend(settings, batch_size=config.batch_size, hooks_at=watch.hooks)
+
+    supervised_by = partial(
+        Supervisor,
+        events=events,
+        without="scenarios, runs, events and results are kept in memory and gone with the process",
+        on_supervision=watch.on_supervision(),
+    )
+    if config.embedded_data_dir is None:
+        late = LateBackend(
+            "postgres",
+            place_of(config.postgres_url, 5432),
+            lambda: make(config.postgres_url),
+            patience=config.postgres_connect_timeout,
+        )
+        supervisor = supervised_by(late, deadline=config.postgres_connect_timeout + 2.0)
+        return Supervised(supervisor, lambda: late.inner, late.load)
+
+    from test_coordinator_data_adapter.adapters.postgres.migration import migrate
+    from test_coordinator_data_adapter.embedded import EmbeddedPostgres
+    from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
+
+    async def bring_the_schema(endpoint: PostgresEndpoint) -> None:
+        await migrate(endpoint.owner_url, config.postgres_schema)
+
+    embedded = EmbeddedBackend(
+        "postgres",
+        EmbeddedPostgres(config.embedded_data_dir),
+        lambda endpoint: make(endpoint.application_url),
+        prepare=bring_the_schema,
+    )
+    return Supervised(supervised_by(embedded, deadline=_EMBEDDED_DEADLINE), lambda: embedded.inner)
+
+
+def redis_backend(
+    config: AdapterConfig, watch: Watch, events: EventLog
+) -> Supervised[RedisBackend]:
+    """Redis where the settings say it is, or a private one; nothing is opened yet."""
+
+    def make(url: str) -> RedisBackend:
+        from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings, Tls
+        from test_coordinator_data_adapter.adapters.redis.backend import RedisBackend
+
+        tls = Tls(
+            ca_file=config.redis_tls_ca,
+            cert_file=config.redis_tls_cert,
+            key_file=config.redis_tls_key,
+        )
+        secret = config.redis_sentinel_password
+        settings = KeyspaceSettings(
+            url=url,
+            namespace=config.redis_namespace,
+            registry=f"{config.redis_registry}:",
+            pool_size=config.redis_pool_size,
+            pool_timeout=config.redis_pool_timeout,
+            socket_timeout=config.redis_socket_timeout,
+            connect_timeout=config.redis_socket_connect_timeout,
+            tls=None if tls == Tls() else tls,
+            cluster=config.redis_cluster and config.embedded_data_dir is None,
+            sentinel_username=config.redis_sentinel_username,
+            sentinel_password=None if secret is None else secret.get_secret_value(),
+        )
+        return RedisBackend(settings, hooks_at=watch.hooks)
+
+    supervised_by = partial(
+        Supervisor,
+        events=events,
+        without="services and cache are kept in memory and gone with the process",
+        on_supervision=watch.on_supervision(),
+    )
+    if config.embedded_data_dir is None:
+        simple = config.redis_url.startswith(("redis://", "rediss://"))
+        late = LateBackend(
+            "redis",
+            place_of(config.redis_url, 6379) if simple else None,
+            lambda: make(config.redis_url),
+            patience=config.redis_socket_connect_timeout,
+        )
+        supervisor = supervised_by(late, deadline=config.redis_socket_connect_timeout + 2.0)
+        return Supervised(supervisor, lambda: late.inner, late.load)
+
+    from test_coordinator_data_adapter.embedded import EmbeddedValkey
+    from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
+
+    embedded = EmbeddedBackend(
+        "redis", EmbeddedValkey(config.embedded_data_dir), lambda endpoint: make(endpoint.url)
+    )
+    return Supervised(supervised_by(embedded, deadline=_EMBEDDED_DEADLINE), lambda: embedded.inner)
