@@ -8,7 +8,7 @@ import random as randomness
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -150,8 +150,7 @@ class CachedReads:
         settling, self._settling = self._settling, None
         if settling is not None:
             settling.cancel()
-            with suppress(asyncio.CancelledError):
-                await settling
+            await asyncio.wait([settling])
             self._left_alone_until = 0.0
             await self._usable()
 
@@ -230,7 +229,8 @@ class CachedReads:
     def _settle_later(self) -> None:
         under_way = self._settling is not None and not self._settling.done()
         if (self._owed or self._owed_kinds) and not under_way and not self._closed:
-            self._settling = asyncio.create_task(self._settle())
+            # Of whoever writes next it is no part, nor is its log of their context.
+            self._settling = asyncio.create_task(self._settle(), context=Context())
 
     async def _settle(self) -> None:
         while self._owed or self._owed_kinds:
