@@ -8,6 +8,7 @@ import pytest
 
 from test_coordinator_data_adapter.adapters.postgres import (
     PostgresChaosEventsRepository,
+    PostgresScenariosRepository,
     PostgresTestResultsRepository,
     PostgresTestRunsRepository,
 )
@@ -175,6 +176,28 @@ async def test_what_does_not_come_from_this_library_is_recorded_with_the_role(
         run.run_id,
     )
     assert (await told(bare, "after"))[-1] == {"exit_code": 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "build"),
+    [
+        (PostgresScenariosRepository, a_scenario),
+        (PostgresTestRunsRepository, a_test_run),
+        (PostgresChaosEventsRepository, a_chaos_event),
+        (PostgresTestResultsRepository, a_test_result),
+    ],
+)
+async def test_an_update_of_one_column_records_that_column_alone(database, bare, kind, build):
+    entity = await kind(database).create(build())
+    table, id_field = f"{SCHEMA}.{entity.entity_name}s", entity.id_field
+
+    await bare.execute(f"UPDATE {table} SET {id_field} = 'another'")
+
+    assert (await told(bare, "entity_id, before, after"))[-1] == (
+        entity.identity,
+        {id_field: entity.identity},
+        {id_field: "another"},
+    )
 
 
 async def test_times_are_recorded_in_utc_whatever_the_session_says(test_runs, bare):

@@ -46,7 +46,8 @@ class PostgresAuditRepository(AuditRepository):
         self._history = _reading(
             "WITH own AS ("
             f"SELECT * FROM {self._trail} WHERE kind = $1 AND entity_id = $2 UNION ALL"
-            f" SELECT * FROM {self._trail} WHERE kind = $1 AND entity_ids @> ARRAY[$2::text]"
+            f" SELECT * FROM {self._trail} WHERE operation = 'prune' AND kind = $1"
+            " AND entity_ids @> ARRAY[$2::text]"
             "), bulk AS ("
             f"SELECT * FROM {self._trail} WHERE operation = 'bulk_create' AND kind = $1"
             " AND transaction_id IN ("
@@ -58,14 +59,16 @@ class PostgresAuditRepository(AuditRepository):
         # Results that are there, were deleted or were pruned lead to the bulk creation of their
         # transaction; of several in one, which nothing of ours makes, to the first.
         self._of_run = _reading(
-            f"WITH own AS (SELECT * FROM {self._trail} WHERE run_id = $1), result AS ("
+            f"WITH own AS (SELECT * FROM {self._trail} WHERE run_id = $1 UNION ALL"
+            f" SELECT * FROM {self._trail} WHERE kind = 'test_run' AND entity_id = $1"
+            "), result AS ("
             f"SELECT created_in, result_id FROM {results} WHERE run_id = $1"
             " UNION SELECT created_in[1], entity_id FROM own"
             " WHERE operation = 'delete' AND kind = 'test_result'"
             f" UNION SELECT gone.created_in, gone.result_id FROM {self._trail} AS prune,"
             " unnest(prune.created_in, prune.entity_ids, prune.run_ids)"
             " AS gone (created_in, result_id, run_id)"
-            " WHERE prune.run_ids @> ARRAY[$1::text] AND gone.run_id = $1"
+            " WHERE operation = 'prune' AND run_ids @> ARRAY[$1::text] AND gone.run_id = $1"
             "), bulk AS ("
             "SELECT created_in, array_agg(result_id ORDER BY result_id) AS ids FROM result"
             " WHERE NOT EXISTS (SELECT FROM own WHERE operation = 'create'"
