@@ -7,13 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from test_coordinator_data_adapter.resilience.late_backend import LateBackend, place_of
-from test_coordinator_data_adapter.resilience.supervision import Backend, Supervisor
+from test_coordinator_data_adapter.resilience.supervision import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from test_coordinator_data_adapter.adapters.postgres.backend import PostgresBackend
-    from test_coordinator_data_adapter.adapters.redis.backend import RedisBackend
+    from test_coordinator_data_adapter.adapters.postgres.backend import (
+        OpenPostgres,
+        PostgresBackend,
+    )
+    from test_coordinator_data_adapter.adapters.redis.backend import OpenRedis, RedisBackend
     from test_coordinator_data_adapter.config import AdapterConfig
     from test_coordinator_data_adapter.embedded import PostgresEndpoint
     from test_coordinator_data_adapter.observability.watch import Watch
@@ -24,24 +27,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervised", "postgres_backend", "redis_backend"]
 
-BackendT = TypeVar("BackendT", bound=Backend)
+OpenT = TypeVar("OpenT")
 
 # Starting a private server may begin with making its data folder.
 _EMBEDDED_DEADLINE: Final = 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Supervised(Generic[BackendT]):
-    """A backend, once it is open, and who watches over it.
+class Supervised(Generic[OpenT]):
+    """What a backend has to offer while it is open, and who watches over it.
 
     Attributes:
         supervisor: opens the backend, tries again while it cannot, and closes it.
-        backend: the backend itself; raises `UnavailableError` while there is none.
+        opened: what is handed out over the backend; raises `UnavailableError` while it is closed.
         load: imports the driver if somebody answers where the backend should be.
     """
 
     supervisor: Supervisor
-    backend: Callable[[], BackendT]
+    opened: Callable[[], OpenT]
     load: Callable[[], Awaitable[object]] | None = None
 
     async def start(self, *, strict: bool) -> None:
@@ -53,7 +56,7 @@ class Supervised(Generic[BackendT]):
 
 def postgres_backend(
     config: AdapterConfig, watch: Watch, events: EventLog
-) -> Supervised[PostgresBackend]:
+) -> Supervised[OpenPostgres]:
     """PostgreSQL where the settings say it is, or a private one; nothing is opened yet."""
 
     def make(url: str) -> PostgresBackend:
@@ -99,7 +102,7 @@ def postgres_backend(
             patience=config.postgres_connect_timeout,
         )
         supervisor = supervised_by(late, deadline=config.postgres_connect_timeout + 2.0)
-        return Supervised(supervisor, lambda: late.inner, late.load)
+        return Supervised(supervisor, lambda: late.inner.opened, late.load)
 
     from test_coordinator_data_adapter.adapters.postgres.migration import migrate
     from test_coordinator_data_adapter.embedded import EmbeddedPostgres
@@ -114,12 +117,12 @@ def postgres_backend(
         lambda endpoint: make(endpoint.application_url),
         prepare=bring_the_schema,
     )
-    return Supervised(supervised_by(embedded, deadline=_EMBEDDED_DEADLINE), lambda: embedded.inner)
+    return Supervised(
+        supervised_by(embedded, deadline=_EMBEDDED_DEADLINE), lambda: embedded.inner.opened
+    )
 
 
-def redis_backend(
-    config: AdapterConfig, watch: Watch, events: EventLog
-) -> Supervised[RedisBackend]:
+def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supervised[OpenRedis]:
     """Redis where the settings say it is, or a private one; nothing is opened yet."""
 
     def make(url: str) -> RedisBackend:
@@ -162,7 +165,7 @@ def redis_backend(
             patience=config.redis_socket_connect_timeout,
         )
         supervisor = supervised_by(late, deadline=config.redis_socket_connect_timeout + 2.0)
-        return Supervised(supervisor, lambda: late.inner, late.load)
+        return Supervised(supervisor, lambda: late.inner.opened, late.load)
 
     from test_coordinator_data_adapter.embedded import EmbeddedValkey
     from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
@@ -170,4 +173,6 @@ def redis_backend(
     embedded = EmbeddedBackend(
         "redis", EmbeddedValkey(config.embedded_data_dir), lambda endpoint: make(endpoint.url)
     )
-    return Supervised(supervised_by(embedded, deadline=_EMBEDDED_DEADLINE), lambda: embedded.inner)
+    return Supervised(
+        supervised_by(embedded, deadline=_EMBEDDED_DEADLINE), lambda: embedded.inner.opened
+    )

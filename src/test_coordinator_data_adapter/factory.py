@@ -34,17 +34,17 @@ from test_coordinator_data_adapter.observability.watch import Watch
 from test_coordinator_data_adapter.resilience.cached_reads import CachedReads, with_cached_reads
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.registration import Registration
-from test_coordinator_data_adapter.resilience.supervision import Backend, BackendState
+from test_coordinator_data_adapter.resilience.supervision import BackendState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from test_coordinator_data_adapter.adapters.postgres.backend import (
-        PostgresBackend,
+        OpenPostgres,
         SessionMaker,
     )
-    from test_coordinator_data_adapter.adapters.redis.backend import Client, RedisBackend
+    from test_coordinator_data_adapter.adapters.redis.backend import Client, OpenRedis
     from test_coordinator_data_adapter.interfaces.audit import AuditRepository
     from test_coordinator_data_adapter.interfaces.cache import CacheRepository
     from test_coordinator_data_adapter.interfaces.chaos_events import ChaosEventsRepository
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AdapterFactory"]
 
-BackendT = TypeVar("BackendT", bound=Backend)
+OpenT = TypeVar("OpenT")
 RepositoryT = TypeVar("RepositoryT")
 
 _IN_MEMORY: Final = "nothing was opened: everything is kept in memory and gone with the process"
@@ -115,8 +115,8 @@ class AdapterFactory:
         )
         self._memory = MemoryStore(audit_actor=self.config.audit_actor)
         self._warned = False
-        self._postgres: Supervised[PostgresBackend] | None = None
-        self._redis: Supervised[RedisBackend] | None = None
+        self._postgres: Supervised[OpenPostgres] | None = None
+        self._redis: Supervised[OpenRedis] | None = None
         self._cached_reads: CachedReads | None = None
 
     async def initialize(self) -> None:
@@ -346,12 +346,12 @@ class AdapterFactory:
     def get_session_maker(self) -> SessionMaker | None:
         """SQLAlchemy's session maker on the open engine; None while PostgreSQL is not open."""
         live = self._live(self._postgres, use_stub=False, quietly=True)
-        return live.session_maker if live else None
+        return live.database.session_maker() if live else None
 
     def get_redis_client(self) -> Client | None:
         """redis-py's client with the same settings; None while Redis is not open."""
         live = self._live(self._redis, use_stub=False, quietly=True)
-        return live.client if live else None
+        return live.keyspace.client if live else None
 
     def _one_at_a_time(self) -> asyncio.Lock:
         # A lock stays with the event loop that first waited for it; the next life may have another.
@@ -362,11 +362,11 @@ class AdapterFactory:
 
     def _live(
         self,
-        supervised: Supervised[BackendT] | None,
+        supervised: Supervised[OpenT] | None,
         use_stub: bool,
         *,
         quietly: bool = False,
-    ) -> BackendT | None:
+    ) -> OpenT | None:
         if use_stub:
             return None
         if not self._is_initialized and not quietly and not self._warned:
@@ -376,13 +376,13 @@ class AdapterFactory:
                 reason="the factory is not initialised",
                 still_works="everything, until the process ends",
             )
-        return supervised.backend() if supervised and supervised.supervisor.is_live else None
+        return supervised.opened() if supervised and supervised.supervisor.is_live else None
 
     def _cached(self, repository: RepositoryT, kind: type[Entity]) -> RepositoryT:
         reads = self._cached_reads
         return repository if reads is None else with_cached_reads(repository, kind, reads)
 
-    def _cache_reads_in(self, redis: Callable[[], RedisBackend]) -> CachedReads:
+    def _cache_reads_in(self, redis: Callable[[], OpenRedis]) -> CachedReads:
         config = self.config
         return CachedReads(
             lambda: redis().read_cache,
@@ -397,7 +397,7 @@ class AdapterFactory:
             answers=config.cache_reads,
         )
 
-    async def _health_of(self, supervised: Supervised[BackendT] | None) -> dict[str, JsonValue]:
+    async def _health_of(self, supervised: Supervised[OpenT] | None) -> dict[str, JsonValue]:
         if supervised is None:
             return {"connected": False, "error": _IN_MEMORY, "state": "in_memory"}
         try:
@@ -412,7 +412,7 @@ class AdapterFactory:
     async def _open_backends(self, opening: AsyncExitStack) -> None:
         self._postgres = postgres_backend(self.config, self._watch, self._events)
         self._redis = redis_backend(self.config, self._watch, self._events)
-        reads = self._cached_reads = self._cache_reads_in(self._redis.backend)
+        reads = self._cached_reads = self._cache_reads_in(self._redis.opened)
         both = (self._postgres, self._redis)
         for supervised in both:
             opening.push_async_callback(supervised.supervisor.stop)

@@ -22,48 +22,6 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.chdir(tmp_path)
 
 
-def test_defaults_are_those_of_the_contract() -> None:
-    config = AdapterConfig()
-
-    assert config.model_dump(include=CONTRACT.keys()) == CONTRACT
-    assert config.postgres_url == (
-        "postgresql+asyncpg://test_coordinator_adapter:test-pass@localhost:5432/trading_ecosystem"
-    )
-
-
-CONTRACT = {
-    "postgres_pool_size": 10,
-    "postgres_max_overflow": 20,
-    "postgres_pool_timeout": 30,
-    "postgres_pool_recycle": 3600,
-    "postgres_schema": "test_coordinator",
-    "redis_url": "redis://localhost:6379/0",
-    "redis_pool_size": 10,
-    "redis_socket_timeout": 5,
-    "redis_socket_connect_timeout": 5,
-    "redis_namespace": "test:test-coordinator",
-    "cache_ttl_default": 300,
-    "cache_ttl_scenarios": 600,
-    "cache_ttl_test_runs": 300,
-    "cache_ttl_results": 180,
-    "service_name": "test-coordinator",
-    "service_instance_name": "test-coordinator",
-    "environment": "development",
-    "heartbeat_interval": 30,
-    "stale_service_threshold": 300,
-    "batch_size": 100,
-    "query_timeout": 30,
-    "test_runs_retention_days": 90,
-    "scenarios_retention_days": 365,
-    "chaos_events_retention_days": 90,
-    "test_results_retention_days": 90,
-    "log_level": "INFO",
-    "log_sql_queries": False,
-    "health_check_timeout": 5,
-    "startup_strict": False,
-}
-
-
 def test_an_instance_derives_its_schema_and_its_namespace() -> None:
     config = AdapterConfig(service_instance_name="test-coordinator-chaos1")
 

@@ -25,7 +25,7 @@ from test_coordinator_data_adapter.errors import UnavailableError
 from test_coordinator_data_adapter.models.values import JsonValue
 from test_coordinator_data_adapter.resilience.observation import HooksAt, no_hooks
 
-__all__ = ["PostgresBackend", "SessionMaker"]
+__all__ = ["OpenPostgres", "PostgresBackend", "SessionMaker"]
 
 SessionMaker: TypeAlias = async_sessionmaker[AsyncSession]
 """Makes SQLAlchemy sessions."""
@@ -33,8 +33,18 @@ SessionMaker: TypeAlias = async_sessionmaker[AsyncSession]
 _CLOSED: Final = "postgres is not open: initialise the factory first"
 
 
-class _Open:
-    """One database and the repositories over it."""
+class OpenPostgres:
+    """One database and the repositories over it.
+
+    Attributes:
+        database: the waist.
+        scenarios: where scenarios are kept.
+        test_runs: where test runs are kept.
+        chaos_events: where chaos events are kept.
+        test_results: where test results are kept.
+        retention: what deletes what was kept long enough.
+        audit: where every mutation is recorded.
+    """
 
     def __init__(self, database: Database, batch_size: int) -> None:
         self.database = database
@@ -71,7 +81,7 @@ class PostgresBackend:
         self._settings = settings
         self._batch_size = batch_size
         self._hooks_at = hooks_at
-        self._opened: _Open | None = None
+        self._opened: OpenPostgres | None = None
 
     @property
     def name(self) -> str:
@@ -79,39 +89,15 @@ class PostgresBackend:
         return "postgres"
 
     @property
-    def scenarios(self) -> PostgresScenariosRepository:
-        """Where scenarios are kept."""
-        return self._open.scenarios
+    def opened(self) -> OpenPostgres:
+        """The database and the repositories over it.
 
-    @property
-    def test_runs(self) -> PostgresTestRunsRepository:
-        """Where test runs are kept."""
-        return self._open.test_runs
-
-    @property
-    def chaos_events(self) -> PostgresChaosEventsRepository:
-        """Where chaos events are kept."""
-        return self._open.chaos_events
-
-    @property
-    def test_results(self) -> PostgresTestResultsRepository:
-        """Where test results are kept."""
-        return self._open.test_results
-
-    @property
-    def retention(self) -> PostgresRetentionRepository:
-        """What deletes what was kept long enough."""
-        return self._open.retention
-
-    @property
-    def audit(self) -> PostgresAuditRepository:
-        """Where every mutation is recorded."""
-        return self._open.audit
-
-    @property
-    def session_maker(self) -> SessionMaker:
-        """SQLAlchemy sessions on the same engine, in the same schema."""
-        return self._open.database.session_maker()
+        Raises:
+            UnavailableError: it is not open.
+        """
+        if self._opened is None:
+            raise UnavailableError(_CLOSED)
+        return self._opened
 
     async def open(self) -> None:
         """Connect and see that the schema is the one this library works with.
@@ -130,13 +116,13 @@ class PostgresBackend:
         except BaseException:
             await database.aclose()
             raise
-        self._opened = _Open(database, self._batch_size)
+        self._opened = OpenPostgres(database, self._batch_size)
         if database.hooks.on_pool is not None:
             database.hooks.on_pool(database.pool_use)
 
     def known(self) -> dict[str, JsonValue]:
         """What is known of PostgreSQL without asking it."""
-        database = self._open.database
+        database = self.opened.database
         pool = database.pool_status()
         return {
             "tls_asked": database.protection,
@@ -156,7 +142,7 @@ class PostgresBackend:
         Raises:
             AdapterError: PostgreSQL does not answer as it should.
         """
-        database = self._open.database
+        database = self.opened.database
         facts = await database.ping()
         state = await schema_state(database)
         state.require_current()
@@ -174,9 +160,3 @@ class PostgresBackend:
             if opened.database.hooks.on_pool is not None:
                 opened.database.hooks.on_pool(None)
             await opened.aclose()
-
-    @property
-    def _open(self) -> _Open:
-        if self._opened is None:
-            raise UnavailableError(_CLOSED)
-        return self._opened

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.cluster import RedisCluster
 
-__all__ = ["Client", "RedisBackend"]
+__all__ = ["Client", "OpenRedis", "RedisBackend"]
 
 Client: TypeAlias = "Redis | RedisCluster"
 """One of redis-py's clients."""
@@ -28,8 +28,15 @@ Client: TypeAlias = "Redis | RedisCluster"
 _CLOSED: Final = "redis is not open: initialise the factory first"
 
 
-class _Open:
-    """One keyspace and the repositories over it."""
+class OpenRedis:
+    """One keyspace and the repositories over it.
+
+    Attributes:
+        keyspace: the waist.
+        cache: the cache.
+        services: the registry of services.
+        read_cache: where cached reads are answered from.
+    """
 
     def __init__(self, keyspace: Keyspace) -> None:
         self.keyspace = keyspace
@@ -55,7 +62,7 @@ class RedisBackend:
         """
         self._settings = settings
         self._hooks_at = hooks_at
-        self._opened: _Open | None = None
+        self._opened: OpenRedis | None = None
 
     @property
     def name(self) -> str:
@@ -63,24 +70,15 @@ class RedisBackend:
         return "redis"
 
     @property
-    def cache(self) -> RedisCacheRepository:
-        """The cache."""
-        return self._open.cache
+    def opened(self) -> OpenRedis:
+        """The keyspace and what is handed out over it.
 
-    @property
-    def services(self) -> RedisServiceDiscoveryRepository:
-        """The registry of services."""
-        return self._open.services
-
-    @property
-    def read_cache(self) -> RedisReadCache:
-        """Where cached reads are answered from."""
-        return self._open.read_cache
-
-    @property
-    def client(self) -> Client:
-        """redis-py's client with the same settings."""
-        return self._open.keyspace.client
+        Raises:
+            UnavailableError: it is not open.
+        """
+        if self._opened is None:
+            raise UnavailableError(_CLOSED)
+        return self._opened
 
     async def open(self) -> None:
         """Connect and ask one question.
@@ -88,7 +86,7 @@ class RedisBackend:
         Raises:
             AdapterError: Redis cannot be used.
         """
-        opened = _Open(Keyspace(self._settings, hooks_at=self._hooks_at))
+        opened = OpenRedis(Keyspace(self._settings, hooks_at=self._hooks_at))
         try:
             await opened.keyspace.probe()
             with suppress(AdapterError):  # telling its version is a right of its own
@@ -102,7 +100,7 @@ class RedisBackend:
 
     def known(self) -> dict[str, JsonValue]:
         """What is known of Redis without asking it."""
-        keyspace = self._open.keyspace
+        keyspace = self.opened.keyspace
         usage = keyspace.usage
         return {
             "topology": keyspace.topology,
@@ -116,8 +114,8 @@ class RedisBackend:
         Raises:
             AdapterError: Redis does not answer as it should.
         """
-        await self._open.keyspace.probe()
-        return {"server_version": self._open.version}
+        await self.opened.keyspace.probe()
+        return {"server_version": self.opened.version}
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -126,9 +124,3 @@ class RedisBackend:
             if opened.keyspace.hooks.on_pool is not None:
                 opened.keyspace.hooks.on_pool(None)
             await opened.aclose()
-
-    @property
-    def _open(self) -> _Open:
-        if self._opened is None:
-            raise UnavailableError(_CLOSED)
-        return self._opened

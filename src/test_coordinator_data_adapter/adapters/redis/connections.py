@@ -10,6 +10,7 @@ import hiredis
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
 
+from test_coordinator_data_adapter.adapters.redis.limit import Limit
 from test_coordinator_data_adapter.adapters.redis.route import (
     Command,
     Nature,
@@ -58,22 +59,20 @@ class Connections:
             socket_timeout: seconds for a trip, the second try included.
         """
         self._make = make
-        self._size = size
-        self._pool_timeout = pool_timeout
+        self._limit = Limit(size, pool_timeout)
         self._connect_timeout = connect_timeout
         self._socket_timeout = socket_timeout
-        self._free = asyncio.Semaphore(size)
         self._idle: list[AbstractConnection] = []
         self._busy: set[AbstractConnection] = set()
-        self._waiting = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
     def usage(self) -> Usage:
         busy = len(self._busy)
+        limit = self._limit
         return Usage(
-            size=self._size, in_use=busy, open=busy + len(self._idle), waiting=self._waiting
+            size=limit.size, in_use=busy, open=busy + len(self._idle), waiting=limit.waiting
         )
 
     async def nodes(self) -> Sequence[Node]:
@@ -92,14 +91,11 @@ class Connections:
             packed = _packed(commands[0])
         else:
             packed = b"".join([_packed(command) for command in commands])
-        if self._free.locked():
-            await self._wait_for_a_free_one(watch)
-        else:
-            await self._free.acquire()
+        await self._limit.acquire(watch)
         try:
             return await self._there_and_back(packed, len(commands), nature, watch)
         finally:
-            self._free.release()
+            self._limit.release()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -108,18 +104,6 @@ class Connections:
         for connection in connections:
             await _hang_up(connection)
         await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
-
-    async def _wait_for_a_free_one(self, watch: Watch | None) -> None:
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._pool_timeout):
-                await self._free.acquire()
-        except TimeoutError as late:
-            if watch is not None:
-                watch.failed(late)
-            raise translate(late, phase=Phase.WAITING, writes=False) from None
-        finally:
-            self._waiting -= 1
 
     async def _there_and_back(
         self, packed: bytes, replies: int, nature: Nature, watch: Watch | None

@@ -9,6 +9,7 @@ from typing import Final, cast
 from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 
+from test_coordinator_data_adapter.adapters.redis.limit import Limit
 from test_coordinator_data_adapter.adapters.redis.route import (
     Command,
     Nature,
@@ -53,20 +54,18 @@ class Shards:
             socket_timeout: seconds for a trip, the second try included.
         """
         self._client = client
-        self._size = size
-        self._pool_timeout = pool_timeout
+        self._limit = Limit(size, pool_timeout)
         self._connect_timeout = connect_timeout
         self._socket_timeout = socket_timeout
-        self._free = asyncio.Semaphore(size)
         self._in_use = 0
-        self._waiting = 0
         self._known = False
         self._found_at = -_FIND_AGAIN_AFTER
         self._closed = False
 
     @property
     def usage(self) -> Usage:
-        return Usage(size=self._size, in_use=self._in_use, open=self._in_use, waiting=self._waiting)
+        limit, in_use = self._limit, self._in_use
+        return Usage(size=limit.size, in_use=in_use, open=in_use, waiting=limit.waiting)
 
     async def nodes(self) -> Sequence[Node]:
         await self._find()
@@ -80,16 +79,7 @@ class Shards:
         node: Node | None = None,
         watch: Watch | None = None,
     ) -> list[Reply]:
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._pool_timeout):
-                await self._free.acquire()
-        except TimeoutError as late:
-            if watch is not None:
-                watch.failed(late)
-            raise translate(late, phase=Phase.WAITING, writes=False) from None
-        finally:
-            self._waiting -= 1
+        await self._limit.acquire(watch)
         self._in_use += 1
         try:
             await self._find()
@@ -100,7 +90,7 @@ class Shards:
             )
         finally:
             self._in_use -= 1
-            self._free.release()
+            self._limit.release()
 
     async def aclose(self) -> None:
         self._closed = True

@@ -1,0 +1,53 @@
+"""So many trips at once and no more."""
+
+from __future__ import annotations
+
+import asyncio
+
+from test_coordinator_data_adapter.adapters.redis.route import Watch
+from test_coordinator_data_adapter.adapters.redis.translation import Phase, translate
+
+__all__ = ["Limit"]
+
+
+class Limit:
+    """A waiting line with a bounded wait.
+
+    Attributes:
+        size: how many there are at once at most.
+        waiting: how many wait until there is one fewer.
+    """
+
+    def __init__(self, size: int, patience: float) -> None:
+        """Let ``size`` in at once, and have the others wait ``patience`` seconds at most."""
+        self.size = size
+        self.waiting = 0
+        self._patience = patience
+        self._free = asyncio.Semaphore(size)
+
+    async def acquire(self, watch: Watch | None) -> None:
+        """Come in, and `release` later.
+
+        Args:
+            watch: is told when it takes too long.
+
+        Raises:
+            OverloadedError: it took too long.
+        """
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError as late:
+            if watch is not None:
+                watch.failed(late)
+            raise translate(late, phase=Phase.WAITING, writes=False) from None
+        finally:
+            self.waiting -= 1
+
+    def release(self) -> None:
+        """Leave."""
+        self._free.release()
