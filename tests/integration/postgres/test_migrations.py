@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -28,10 +30,11 @@ from test_coordinator_data_adapter.adapters.postgres.migration import (
     schema_state,
     schema_state_at,
 )
-from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings, TlsSettings
 from test_coordinator_data_adapter.cli import app
 from test_coordinator_data_adapter.errors import (
     ConfigurationError,
+    OutcomeUnknownError,
     OverloadedError,
     UnavailableError,
 )
@@ -172,6 +175,70 @@ async def test_a_migration_that_waits_for_another_gives_up_in_time(empty_place, 
         await migrate(empty_place.admin, SCHEMA, patience=0.1)
 
     assert (await schema_state_at(empty_place.admin, SCHEMA)).found is None
+
+
+async def test_whoever_asks_for_the_state_does_not_wait_for_a_lock_for_ever(place, connect):
+    other = await connect(place.admin)
+    await other.execute(f"BEGIN; LOCK TABLE {SCHEMA}.alembic_version")
+
+    with pytest.raises(OverloadedError):
+        await schema_state_at(place.admin, SCHEMA, patience=0.1)
+
+
+@asynccontextmanager
+async def silent_from(words, url):
+    """The same server, which says nothing more to whoever sends these words."""
+    there = urlsplit(url)
+
+    async def forward(reader, writer, *, until):
+        while (data := await reader.read(65536)) and (until is None or until not in data):
+            writer.write(data)
+
+    async def serve(reader, writer):
+        server_reader, server_writer = await asyncio.open_connection(there.hostname, there.port)
+        answers = asyncio.create_task(forward(server_reader, writer, until=None))
+        await forward(reader, server_writer, until=words)
+        await reader.read()
+        server_writer.close()
+        await answers
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as relay:
+        user, at, _ = there.netloc.rpartition("@")
+        port = relay.sockets[0].getsockname()[1]
+        yield urlunsplit(there._replace(netloc=f"{user}{at}127.0.0.1:{port}"))
+
+
+async def test_a_server_that_falls_silent_is_unavailable_to_whoever_asks_for_the_state(
+    place, monkeypatch
+):
+    monkeypatch.setattr(migration, "_GRACE", 0.1)
+
+    async with silent_from(b"to_regclass", place.admin) as url:
+        with pytest.raises(UnavailableError):
+            await schema_state_at(url, SCHEMA, tls=TlsSettings("disable"), patience=0.1)
+
+
+@pytest.mark.parametrize("words", [b"pg_advisory_xact_lock", b"CREATE TABLE"])
+async def test_a_server_that_falls_silent_has_migrated_nothing(empty_place, monkeypatch, words):
+    monkeypatch.setattr(migration, "_GRACE", 0.1)
+
+    async with silent_from(words, empty_place.admin) as url:
+        with pytest.raises(UnavailableError):
+            await migrate(url, SCHEMA, tls=TlsSettings("disable"), patience=0.4, within=0.5)
+
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).found is None
+
+
+async def test_a_server_that_falls_silent_at_the_commit_may_have_migrated(empty_place):
+    async with silent_from(b"COMMIT", empty_place.admin) as url:
+        with pytest.raises(OutcomeUnknownError):
+            await migrate(url, SCHEMA, tls=TlsSettings("disable"), patience=0.1)
+
+
+async def test_a_role_that_may_not_migrate_is_told_whose_url_to_give(empty_place):
+    with pytest.raises(ConfigurationError, match="the owner's"):
+        await migrate(empty_place.application, SCHEMA)
 
 
 async def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty_place, connect):

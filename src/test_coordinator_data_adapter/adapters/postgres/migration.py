@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -47,8 +48,11 @@ REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """Oldest first; the last one is what this library works with. Known without asking Alembic."""
 
 _UNDEFINED: Final = frozenset({"42P01", "3F000"})
+_FORBIDDEN: Final = "42501"
 _ANY_TLS: Final = TlsSettings()
 _CONNECT_TIMEOUT: Final = 10.0
+# So many seconds after its own time-out the server is taken to be frozen, or gone.
+_GRACE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +114,26 @@ async def schema_state(database: Database) -> SchemaState:
     return SchemaState(database.schema, None if row is None else row[0])
 
 
-async def schema_state_at(url: str, schema: str, *, tls: TlsSettings = _ANY_TLS) -> SchemaState:
+async def schema_state_at(
+    url: str, schema: str, *, tls: TlsSettings = _ANY_TLS, patience: float = 10.0
+) -> SchemaState:
     """The state of a schema, over a connection of its own.
 
     Args:
         url: of a role that may read the schema.
         schema: its name.
         tls: how the way there is protected.
+        patience: how many seconds to wait for those who hold locks.
 
     Raises:
         ConfigurationError: the URL, the credentials or the privileges are wrong.
+        OverloadedError: others held a lock all that time.
         UnavailableError: the server does not answer.
     """
-    async with _connection(url, tls) as connection:
+    async with (
+        _connection(url, tls, patience) as connection,
+        asyncio.timeout(patience + _GRACE),
+    ):
         return SchemaState(schema, await connection.run_sync(_revision, schema))
 
 
@@ -134,6 +145,7 @@ async def migrate(
     role: str = APPLICATION_ROLE,
     tls: TlsSettings = _ANY_TLS,
     patience: float = 60.0,
+    within: float = 3600.0,
 ) -> SchemaState:
     """Bring a schema to a revision, in one transaction: it gets there or stays as it was.
 
@@ -147,6 +159,7 @@ async def migrate(
         tls: how the way there is protected.
         patience: how many seconds to wait for others, those who migrate and those who hold
             locks.
+        within: how many seconds the migration itself may take, however large the tables are.
 
     Returns:
         The state it had before.
@@ -155,21 +168,20 @@ async def migrate(
         ConfigurationError: the URL, the credentials or the privileges are wrong, or the schema
             is newer than this library knows.
         OverloadedError: others did not finish in time; nothing was changed.
-        UnavailableError: the server does not answer.
+        UnavailableError: the server does not answer; nothing was changed.
+        OutcomeUnknownError: its answer to the commit got lost.
     """
-    async with _connection(url, tls) as connection:
-        await connection.execute(
-            text("SELECT set_config('lock_timeout', :patience, true)"),
-            {"patience": f"{round(patience * 1000)}ms"},
-        )
-        await connection.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
-            {"name": f"test-coordinator-data-adapter/{schema}"},
-        )
-        before = SchemaState(schema, await connection.run_sync(_revision, schema))
+    async with _connection(url, tls, patience) as connection:
+        async with asyncio.timeout(patience + _GRACE):
+            await connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+                {"name": f"test-coordinator-data-adapter/{schema}"},
+            )
+            before = SchemaState(schema, await connection.run_sync(_revision, schema))
         if before.found is not None and before.found not in REVISIONS:
             before.require_current()
-        await connection.run_sync(_move, schema, role, before, revision)
+        async with asyncio.timeout(within):
+            await connection.run_sync(_move, schema, role, before, revision)
     return before
 
 
@@ -189,7 +201,13 @@ def migration_sql(schema: str, *, revision: str = "head", role: str = APPLICATIO
 
 
 @asynccontextmanager
-async def _connection(url: str, tls: TlsSettings) -> AsyncGenerator[AsyncConnection]:
+async def _connection(
+    url: str, tls: TlsSettings, patience: float
+) -> AsyncGenerator[AsyncConnection]:
+    """A connection in a transaction that is committed when the block ends.
+
+    Nothing is waited for without an end: neither the connection, nor a lock, nor the commit.
+    """
     endpoint = Endpoint.of(url, tls)
     engine = create_async_engine(
         endpoint.url,
@@ -198,17 +216,33 @@ async def _connection(url: str, tls: TlsSettings) -> AsyncGenerator[AsyncConnect
         connect_args={
             **endpoint.options,
             "async_creator_fn": endpoint.connect,
-            "timeout": _CONNECT_TIMEOUT,
-            "server_settings": {"application_name": "test-coordinator-adapter migrate"},
+            "server_settings": {
+                "application_name": "test-coordinator-adapter migrate",
+                "lock_timeout": str(max(1, round(patience * 1000))),
+                # What nobody waits for any more ends instead of holding its locks.
+                "client_connection_check_interval": "1000",
+            },
         },
     )
-    phase = Phase.CONNECTING
+    phase, ending = Phase.CONNECTING, False
     try:
-        async with engine.begin() as connection:
+        async with AsyncExitStack() as opening:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                connection = await opening.enter_async_context(engine.connect())
             phase = Phase.SENT
             yield connection
+            ending = True
+            async with asyncio.timeout(patience + _GRACE):
+                await connection.commit()
     except DRIVER_ERRORS as failure:
-        raise translate(failure, phase=phase, writes=True) from None
+        told = translate(failure, phase=phase, writes=ending)
+        if phase is Phase.SENT and told.sqlstate == _FORBIDDEN:
+            told = ConfigurationError(
+                "the role of this URL may not do that: give the owner's, as migration_url or"
+                " with --url",
+                sqlstate=_FORBIDDEN,
+            )
+        raise told from None
 
 
 def _revision_query(schema: str) -> str:
