@@ -332,6 +332,16 @@ class AdapterConfig(BaseSettings):
         description="Milliseconds after which a statement is logged as slow; 0: never.",
     )
 
+    def postgres_tls_to(self, url: str) -> Tls:
+        """Encryption of the connection to another PostgreSQL URL than ``postgres_url``.
+
+        It is ``postgres_tls`` where that is given, otherwise what its default is for the hosts
+        of that URL.
+        """
+        if "postgres_tls" in self.model_fields_set:
+            return self.postgres_tls
+        return _tls_by_default(self.environment, url)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.stale_service_threshold <= self.heartbeat_interval:
@@ -379,8 +389,13 @@ class AdapterConfig(BaseSettings):
 
 def _default_tls(data: dict[str, Any]) -> Tls:
     private = data.get("embedded_data_dir") is not None
-    local = private or _is_local(str(data.get("postgres_url", "")))
-    return "verify-full" if data.get("environment") == "production" and not local else "prefer"
+    return _tls_by_default(
+        str(data.get("environment")), "" if private else str(data.get("postgres_url", ""))
+    )
+
+
+def _tls_by_default(environment: str, url: str) -> Tls:
+    return "verify-full" if environment == "production" and not _is_local(url) else "prefer"
 
 
 def _is_local(url: str) -> bool:

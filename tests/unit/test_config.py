@@ -83,6 +83,26 @@ def test_a_private_server_is_on_this_machine_whatever_the_url_says(tmp_path: Pat
     assert config.postgres_tls == "prefer"
 
 
+@pytest.mark.parametrize(
+    ("service", "owner", "tls"),
+    [
+        ("localhost", "db.example", "verify-full"),
+        ("db.example", "localhost", "prefer"),
+        ("db.example", "other.example", "verify-full"),
+    ],
+)
+def test_another_url_is_protected_by_its_own_host(service: str, owner: str, tls: str) -> None:
+    config = AdapterConfig(environment="production", postgres_url=f"postgresql://u:p@{service}/d")
+
+    assert config.postgres_tls_to(f"postgresql://u:p@{owner}/d") == tls
+
+
+def test_what_is_said_of_tls_holds_for_every_url() -> None:
+    config = AdapterConfig(environment="production", postgres_tls="require")
+
+    assert config.postgres_tls_to("postgresql://u:p@localhost/d") == "require"
+
+
 def test_settings_come_from_the_environment_and_unknown_ones_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -68,7 +68,7 @@ def migrate_schema(
         config = AdapterConfig()
         owner = url or config.migration_url or config.postgres_url
         tls = TlsSettings(
-            mode=config.postgres_tls,
+            mode=config.postgres_tls_to(owner),
             root_certificate=config.postgres_tls_ca,
             certificate=config.postgres_tls_cert,
             key=config.postgres_tls_key,

@@ -431,6 +431,21 @@ async def test_the_command_takes_the_url_that_it_is_given(empty_place):
     assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
 
 
+async def test_the_command_demands_what_the_host_it_connects_to_deserves(empty_place):
+    setting = configured(empty_place, TEST_COORDINATOR_ADAPTER_ENVIRONMENT="production")
+    there = urlsplit(empty_place.admin)
+    # This machine by a name that does not say so.
+    abroad = there.netloc.replace(str(there.hostname), "0.0.0.0")  # noqa: S104 - not listened on
+
+    near = await call("migrate", "--check", **setting)
+    far = await call(
+        "migrate", "--check", "--url", urlunsplit(there._replace(netloc=abroad)), **setting
+    )
+
+    assert near.exit_code == 1, near.output
+    assert far.exit_code == 2, far.output
+
+
 async def test_the_command_prints_the_script_instead_of_running_it(empty_place, connect):
     done = await call("migrate", "--sql", **configured(empty_place))
 
