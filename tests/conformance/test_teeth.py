@@ -27,7 +27,7 @@ from test_coordinator_data_adapter.errors import (
     DuplicateError,
     NotFoundError,
 )
-from test_coordinator_data_adapter.interfaces.queries import Page, Position
+from test_coordinator_data_adapter.interfaces.queries import Page, Position, Query
 from test_coordinator_data_adapter.models import ResultStatus, RunStatus
 from test_coordinator_data_adapter.testing.conformance import (
     CacheSuite,
@@ -145,6 +145,13 @@ class NeverStartedFirst(StubTestRunsRepository):
     async def list_newest(self, query, *, by, limit):
         found = await super().list_newest(query, by=by, limit=1000)
         return sorted(found, key=lambda run: getattr(run, by) is not None)[:limit]
+
+
+@must_be_noticed(TestRunsSuite, "test_what_is_no_time_to_order_by_is_refused")
+class AnyTimeToOrderBy(StubTestRunsRepository):
+    async def list_newest(self, query, *, by, limit):
+        known = by if by in {"started_at", "completed_at"} else "started_at"
+        return await super().list_newest(query, by=known, limit=limit)
 
 
 # Copies
@@ -388,6 +395,11 @@ class TagsByPattern(StubScenariosRepository):
     async def search_by_tag(self, tag):
         found = await self.list_all()
         return [one for one in found if any(tag.rstrip("%") in other for other in one.tags)]
+
+
+@must_be_noticed(TestResultsSuite, "test_what_is_no_query_of_this_kind_is_refused")
+class AnswersAnyQuery(StubTestResultsRepository):
+    query_kind = Query
 
 
 @must_be_noticed(TestResultsSuite, "test_an_empty_collection_in_a_query_matches_nothing")

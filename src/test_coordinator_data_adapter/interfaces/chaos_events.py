@@ -36,6 +36,8 @@ class EventChanges:
 class ChaosEventsRepository(StoredRepository[ChaosEvent, ChaosEventQuery]):
     """Where injected faults are kept."""
 
+    query_kind = ChaosEventQuery
+
     @abstractmethod
     async def create(self, event: ChaosEvent) -> ChaosEvent:
         """Store a new event exactly as given, its times included.

@@ -28,6 +28,8 @@ class ScenarioChanges:
 class ScenariosRepository(StoredRepository[Scenario, ScenarioQuery]):
     """Where scenario definitions are kept."""
 
+    query_kind = ScenarioQuery
+
     @abstractmethod
     async def create(self, scenario: Scenario) -> Scenario:
         """Store a new scenario exactly as given, its times included.

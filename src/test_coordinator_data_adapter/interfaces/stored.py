@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
-from test_coordinator_data_adapter.interfaces.queries import Page, Query
+from test_coordinator_data_adapter.errors import InvalidValueError
+from test_coordinator_data_adapter.interfaces.queries import Condition, Page, Query
 from test_coordinator_data_adapter.models.entity import Entity
 
 __all__ = ["StoredRepository"]
@@ -33,7 +34,12 @@ class StoredRepository(ABC, Generic[EntityT, QueryT]):
     * Beside the errors a method names, a live backend raises `UnavailableError` (not
       applied), `OutcomeUnknownError` (a write whose answer was lost), `OverloadedError`
       (not applied), `ConfigurationError` or `DataIntegrityError`, each within its deadline.
+
+    Attributes:
+        query_kind: the queries it answers; one of another kind is bad input.
     """
+
+    query_kind: ClassVar[type[Query]]
 
     @abstractmethod
     async def find(
@@ -97,3 +103,14 @@ class StoredRepository(ABC, Generic[EntityT, QueryT]):
         Returns:
             How many were deleted.
         """
+
+    def _conditions(self, query: QueryT) -> tuple[Condition, ...]:
+        """What must all be true of what is asked for.
+
+        Raises:
+            InvalidValueError: it is no query of this kind.
+        """
+        if not isinstance(query, self.query_kind):
+            rule = f"must be a {self.query_kind.__name__}"
+            raise InvalidValueError(f"query {rule}", field="query", rule=rule)
+        return query.conditions()

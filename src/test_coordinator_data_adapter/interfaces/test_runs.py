@@ -6,8 +6,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal, cast, get_args
 
+from test_coordinator_data_adapter.errors import InvalidValueError
 from test_coordinator_data_adapter.interfaces.arguments import (
     OneOrMore,
     integer,
@@ -19,9 +20,22 @@ from test_coordinator_data_adapter.interfaces.queries import TestRunQuery
 from test_coordinator_data_adapter.interfaces.stored import StoredRepository
 from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
 
-__all__ = ["RunChanges", "RunMoment", "TestRunsRepository"]
+__all__ = ["RunChanges", "RunMoment", "TestRunsRepository", "run_moment"]
 
 RunMoment = Literal["started_at", "completed_at"]
+_MOMENTS: Final = get_args(RunMoment)
+
+
+def run_moment(value: object) -> RunMoment:
+    """One of the times of a run that lists can be ordered by.
+
+    Raises:
+        InvalidValueError: it is none of them.
+    """
+    if value not in _MOMENTS:
+        rule = f"must be one of: {', '.join(_MOMENTS)}"
+        raise InvalidValueError(f"by {rule}", field="by", rule=rule)
+    return cast("RunMoment", value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +72,7 @@ class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
     """Where test runs are kept."""
 
     __test__: ClassVar[bool] = False  # pytest collects what is called Test*
+    query_kind = TestRunQuery
 
     @abstractmethod
     async def create(self, run: TestRun) -> TestRun:
@@ -119,6 +134,9 @@ class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
             query: what to look for.
             by: the time to order by.
             limit: how many at the most, 1 to 1000.
+
+        Raises:
+            InvalidValueError: no such time, or ``limit`` out of range.
         """
 
     @abstractmethod

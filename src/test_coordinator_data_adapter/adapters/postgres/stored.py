@@ -111,7 +111,7 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         return Page(items, Position.of(items[-1]).to_cursor() if len(rows) > wanted else None)
 
     async def list_matching(self, query: QueryT) -> list[EntityT]:
-        return await self._read(await self._select(Where(query.conditions())))
+        return await self._read(await self._select(Where(self._conditions(query))))
 
     async def stream(
         self, query: QueryT, *, batch_size: int | None = None
@@ -280,12 +280,12 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         return int(total), number
 
     async def _ask(self, query: QueryT, answer: str, grouping: str = "") -> list[Record]:
-        where = Where(query.conditions())
+        where = Where(self._conditions(query))
         statement = self._statements.ask(answer, where.clause, grouping)
         return await self._database.fetch(statement, *where.parameters)
 
     async def _rows_behind(self, query: QueryT, after: Position | None, limit: int) -> list[Record]:
-        where = Where(query.conditions())
+        where = Where(self._conditions(query))
         if after is not None:
             where.add(
                 f"(created_at, {self._kind.id_field}) > ({{}}, {{}})", after.created_at, after.id

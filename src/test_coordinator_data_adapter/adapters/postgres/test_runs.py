@@ -19,6 +19,7 @@ from test_coordinator_data_adapter.interfaces.test_runs import (
     RunChanges,
     RunMoment,
     TestRunsRepository,
+    run_moment,
 )
 from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
 
@@ -77,9 +78,9 @@ class PostgresTestRunsRepository(
         return await self._delete(run_id)
 
     async def list_newest(self, query: TestRunQuery, *, by: RunMoment, limit: int) -> list[TestRun]:
-        where = Where(query.conditions())
+        where = Where(self._conditions(query))
         where.cut(page_limit(limit))
-        return await self._read(await self._select(where, by=f"{by} DESC NULLS LAST"))
+        return await self._read(await self._select(where, by=f"{run_moment(by)} DESC NULLS LAST"))
 
     async def count_by_status_matching(self, query: TestRunQuery) -> Mapping[RunStatus, int]:
         return await self._count_by(query, RunStatus)

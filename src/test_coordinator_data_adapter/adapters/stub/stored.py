@@ -50,7 +50,7 @@ class StubStoredRepository(StoredRepository[EntityT, QueryT]):
         return self._page(query, wanted, after)
 
     async def list_matching(self, query: QueryT) -> list[EntityT]:
-        return self._table.select(query.conditions())
+        return self._table.select(self._conditions(query))
 
     async def stream(
         self, query: QueryT, *, batch_size: int | None = None
@@ -67,7 +67,7 @@ class StubStoredRepository(StoredRepository[EntityT, QueryT]):
             await asyncio.sleep(0)
 
     async def count(self, query: QueryT) -> int:
-        return self._table.count(query.conditions())
+        return self._table.count(self._conditions(query))
 
     async def prune(self, older_than: datetime, *, batch_size: int | None = None) -> int:
         before = moment(older_than, "older_than")
@@ -77,7 +77,7 @@ class StubStoredRepository(StoredRepository[EntityT, QueryT]):
         return self._table.delete_matching((strictly_before, *self._prunable))
 
     def _count_by(self, query: QueryT, kind: type[StatusT]) -> dict[StatusT, int]:
-        conditions = query.conditions()
+        conditions = self._conditions(query)
         counted = {
             status: self._table.count((*conditions, OneOf("status", (status,)))) for status in kind
         }
@@ -86,14 +86,14 @@ class StubStoredRepository(StoredRepository[EntityT, QueryT]):
     def _sum_of(self, query: QueryT, field: str) -> tuple[int, int]:
         held = [
             value
-            for value in self._table.values(query.conditions(), field)
+            for value in self._table.values(self._conditions(query), field)
             if isinstance(value, int)
         ]
         return sum(held), len(held)
 
     def _page(self, query: QueryT, limit: int, after: Position | None) -> Page[EntityT]:
         found = self._table.select(
-            query.conditions(),
+            self._conditions(query),
             after=None if after is None else (after.created_at, after.id),
             limit=limit + 1,
         )

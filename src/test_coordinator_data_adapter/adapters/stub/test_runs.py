@@ -18,6 +18,7 @@ from test_coordinator_data_adapter.interfaces.test_runs import (
     RunChanges,
     RunMoment,
     TestRunsRepository,
+    run_moment,
 )
 from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
 
@@ -92,7 +93,9 @@ class StubTestRunsRepository(StubStoredRepository[TestRun, TestRunQuery], TestRu
         return self._table.delete(identifier(run_id, "run_id"))
 
     async def list_newest(self, query: TestRunQuery, *, by: RunMoment, limit: int) -> list[TestRun]:
-        return self._table.select(query.conditions(), order=_NEWEST[by], limit=page_limit(limit))
+        return self._table.select(
+            self._conditions(query), order=_NEWEST[run_moment(by)], limit=page_limit(limit)
+        )
 
     async def count_by_status_matching(self, query: TestRunQuery) -> Mapping[RunStatus, int]:
         return self._count_by(query, RunStatus)

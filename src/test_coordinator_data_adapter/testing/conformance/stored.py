@@ -18,7 +18,15 @@ from test_coordinator_data_adapter.errors import (
     InvalidValueError,
     NotFoundError,
 )
-from test_coordinator_data_adapter.interfaces.queries import Page, Query
+from test_coordinator_data_adapter.interfaces.queries import (
+    AuditQuery,
+    ChaosEventQuery,
+    Page,
+    Query,
+    ScenarioQuery,
+    TestResultQuery,
+    TestRunQuery,
+)
 from test_coordinator_data_adapter.models.entity import Entity
 from test_coordinator_data_adapter.models.values import (
     MAX_DEPTH,
@@ -77,6 +85,14 @@ NOON: Final = datetime(2026, 3, 4, 12, 0, 0, 123_456, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 DAY: Final = timedelta(days=1)
 
+_QUERIES: Final = (
+    Query(),
+    ScenarioQuery(),
+    TestRunQuery(),
+    ChaosEventQuery(),
+    TestResultQuery(),
+    AuditQuery(),
+)
 _ELSEWHERE: Final = timezone(timedelta(hours=5, minutes=30))
 _STREAMS_AT_ONCE: Final = 40
 
@@ -464,6 +480,23 @@ class StoredSuite(Suite, Generic[EntityT, QueryT]):
             assert await repository.find(query) == Page([], None)
             assert await repository.count(query) == 0
             assert await read(repository.stream(query)) == []
+
+    async def test_what_is_no_query_of_this_kind_is_refused(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        await repository.create(self.sample())
+        others = [query for query in _QUERIES if type(query) is not type(self.everything())]
+        wrong: list[Any] = [*others, None, {}, "status"]
+
+        for query in wrong:
+            with refused(query, "query"):
+                await repository.list_matching(query)
+            with refused(query, "query"):
+                await repository.find(query)
+            with refused(query, "query"):
+                await repository.count(query)
+            with refused(query, "query"):
+                await read(repository.stream(query))
 
     async def test_of_an_empty_store_every_answer_is_empty(
         self, repository: _Store[EntityT, QueryT]

@@ -493,6 +493,15 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
                 _newest(matching, lambda run: run.completed_at),
             )
 
+    async def test_what_is_no_time_to_order_by_is_refused(
+        self, repository: TestRunsRepository
+    ) -> None:
+        wrong: list[Any] = ["created_at", "", "STARTED_AT", "started_at, (SELECT 1)", None, []]
+
+        for by in wrong:
+            with refused(by, "by"):
+                await repository.list_newest(TestRunQuery(), by=by, limit=1)
+
     async def test_the_newest_follow_the_times_that_runs_have_now(
         self, repository: TestRunsRepository
     ) -> None:
