@@ -22,13 +22,14 @@ class EventChanges:
         recovery_time_ms: how long the service took to recover, in milliseconds.
 
     Raises:
-        InvalidValueError: a recovery time out of range.
+        InvalidValueError: no such status, or a recovery time out of range.
     """
 
     status: EventStatus
     recovery_time_ms: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "status", member(self.status, EventStatus, "status"))
         if self.recovery_time_ms is not None:
             integer(self.recovery_time_ms, "recovery_time_ms", least=0)
 
@@ -114,7 +115,7 @@ class ChaosEventsRepository(StoredRepository[ChaosEvent, ChaosEventQuery]):
         """
         return await self.transition(
             event_id,
-            EventChanges(status=member(status, EventStatus, "status")),
+            EventChanges(status=status),
             None if expected is None else members(expected, EventStatus, "expected"),
         )
 

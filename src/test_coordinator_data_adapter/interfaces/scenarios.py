@@ -20,9 +20,15 @@ class ScenarioChanges:
 
     Attributes:
         status: the new status.
+
+    Raises:
+        InvalidValueError: no such status.
     """
 
     status: ScenarioStatus
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", member(self.status, ScenarioStatus, "status"))
 
 
 class ScenariosRepository(StoredRepository[Scenario, ScenarioQuery]):
@@ -115,7 +121,7 @@ class ScenariosRepository(StoredRepository[Scenario, ScenarioQuery]):
         """
         return await self.transition(
             scenario_id,
-            ScenarioChanges(status=member(status, ScenarioStatus, "status")),
+            ScenarioChanges(status=status),
             None if expected is None else members(expected, ScenarioStatus, "expected"),
         )
 

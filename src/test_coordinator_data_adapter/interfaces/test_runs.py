@@ -52,7 +52,7 @@ class RunChanges:
         duration_ms: how long it took, in milliseconds.
 
     Raises:
-        InvalidValueError: an exit code or a duration out of range.
+        InvalidValueError: no such status, or an exit code or a duration out of range.
     """
 
     status: RunStatus
@@ -62,6 +62,7 @@ class RunChanges:
     duration_ms: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "status", member(self.status, RunStatus, "status"))
         if self.exit_code is not None:
             integer(self.exit_code, "exit_code")
         if self.duration_ms is not None:
@@ -176,7 +177,7 @@ class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
         """
         return await self.transition(
             run_id,
-            RunChanges(status=member(status, RunStatus, "status")),
+            RunChanges(status=status),
             None if expected is None else members(expected, RunStatus, "expected"),
         )
 
@@ -204,9 +205,7 @@ class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
         """
         return await self.transition(
             run_id,
-            RunChanges(
-                status=member(status, RunStatus, "status"), completes=True, exit_code=exit_code
-            ),
+            RunChanges(status=status, completes=True, exit_code=exit_code),
         )
 
     async def record_completion(self, run_id: str, exit_code: int, duration_ms: int) -> TestRun:

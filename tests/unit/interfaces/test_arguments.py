@@ -1,13 +1,16 @@
 import math
 from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
 
 import pytest
 
 from test_coordinator_data_adapter.errors import InvalidValueError
 from test_coordinator_data_adapter.interfaces import arguments
 from test_coordinator_data_adapter.interfaces.chaos_events import EventChanges
+from test_coordinator_data_adapter.interfaces.scenarios import ScenarioChanges
 from test_coordinator_data_adapter.interfaces.test_runs import RunChanges
-from test_coordinator_data_adapter.models import EventStatus, RunStatus
+from test_coordinator_data_adapter.models import EventStatus, RunStatus, ScenarioStatus
 
 
 @pytest.mark.parametrize("value", [1, 1000])
@@ -103,3 +106,18 @@ def test_a_moment_comes_back_in_utc() -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
 
     assert arguments.moment(moment, "older_than") == moment
+
+
+@pytest.mark.parametrize(
+    ("changes", "member"),
+    [
+        (ScenarioChanges, ScenarioStatus.ACTIVE),
+        (RunChanges, RunStatus.PASSED),
+        (EventChanges, EventStatus.FAILED),
+    ],
+)
+def test_what_a_transition_sets_is_a_status_of_its_kind(changes: Any, member: StrEnum) -> None:
+    assert changes(status=member.value).status is member
+    for value in ("nothing of the kind", "", None, [member]):
+        with pytest.raises(InvalidValueError, match="status"):
+            changes(status=value)
