@@ -11,7 +11,7 @@ from test_coordinator_data_adapter.adapters.postgres import (
     PostgresTestResultsRepository,
     PostgresTestRunsRepository,
 )
-from test_coordinator_data_adapter.adapters.postgres.database import Database
+from test_coordinator_data_adapter.adapters.postgres.database import Database, Statement
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.adapters.postgres.statements import Statements, Where
 from test_coordinator_data_adapter.adapters.postgres.tables import metadata
@@ -259,6 +259,29 @@ async def test_duplicates_of_a_bulk_creation_are_named_whether_stored_or_given_t
 
     assert refused.value.ids == ("stored", "twice")
     assert await test_results.count(TestResultQuery()) == 1
+
+
+async def test_a_duplicate_that_is_deleted_before_it_can_be_named_is_one_all_the_same(
+    shared_place, test_results
+):
+    class WithARivalWhoDeletes(Database):
+        async def copy(self, *arguments, **options):
+            try:
+                await super().copy(*arguments, **options)
+            finally:
+                await self.execute(
+                    Statement(f"DELETE FROM {SCHEMA}.test_results", None, writes=True)
+                )
+
+    result = await test_results.create(a_test_result())
+    database = WithARivalWhoDeletes(DatabaseSettings(url=shared_place.application, schema=SCHEMA))
+    repository = PostgresTestResultsRepository(database)
+
+    with pytest.raises(DuplicateError) as caught:
+        await repository.bulk_create([result])
+    await database.aclose()
+
+    assert caught.value.constraint == "pk_test_results"
 
 
 async def test_a_duplicate_names_the_constraint(test_results):

@@ -40,8 +40,9 @@ class PostgresTestResultsRepository(
             rows += TestResult.checked_values(some)
             await asyncio.sleep(0)
         ids = [str(row[0]) for row in rows]
+        kind = TestResult.entity_name
         if len(set(ids)) < len(ids):
-            raise await self._duplicates(ids)
+            raise DuplicateError.of(kind, *await self._repeated(ids))
         stored: list[TestResult] = []
 
         def travelling() -> Iterator[tuple[object, ...]]:
@@ -53,11 +54,13 @@ class PostgresTestResultsRepository(
 
         if rows:
             name = tables.test_results.name
-            kind = TestResult.entity_name
             try:
                 await self._database.copy(name, self._columns, travelling(), entity=kind)
             except DuplicateError as found:
-                raise await self._duplicates(ids, found.constraint) from None
+                repeated = await self._repeated(ids)
+                if not repeated:  # what was there is deleted by now
+                    raise
+                raise DuplicateError.of(kind, *repeated, constraint=found.constraint) from None
         return stored
 
     async def get_by_id(self, result_id: str) -> TestResult | None:
@@ -66,7 +69,7 @@ class PostgresTestResultsRepository(
     async def count_by_status_matching(self, query: TestResultQuery) -> Mapping[ResultStatus, int]:
         return await self._count_by(query, ResultStatus)
 
-    async def _duplicates(self, ids: list[str], constraint: str | None = None) -> DuplicateError:
+    async def _repeated(self, ids: list[str]) -> list[str]:
         """What is stored already or stands twice, in the order it was met."""
         known: set[str] = set()
         for start in range(0, len(ids), _IDS_AT_ONCE):
@@ -78,4 +81,4 @@ class PostgresTestResultsRepository(
             if id_ in known:
                 repeated[id_] = None
             known.add(id_)
-        return DuplicateError.of(TestResult.entity_name, *repeated, constraint=constraint)
+        return list(repeated)
