@@ -326,13 +326,15 @@ async def test_a_row_that_cannot_be_read_back_is_said_to_be_corrupt(
             await held.test_results.get_by_id("bad")
         with pytest.raises(DataIntegrityError) as many:
             await held.test_results.get_by_run("run")
+        with pytest.raises(DataIntegrityError) as page:
+            await held.test_results.find(TestResultQuery(), limit=5)
         together = await asyncio.gather(
             *(held.test_results.get_by_id(id_) for id_ in ("good", "bad", "good")),
             return_exceptions=True,
         )
 
-    assert (one.value.entity, one.value.id) == ("test_result", "bad")
-    assert many.value.entity == "test_result"
+    for caught in (one, many, page):
+        assert (caught.value.entity, caught.value.id) == ("test_result", "bad")
     assert [type(answer) for answer in together] == [TestResult, DataIntegrityError, TestResult]
 
 

@@ -13,7 +13,7 @@ from test_coordinator_data_adapter.adapters.postgres.tables import MEMBERS, fiel
 from test_coordinator_data_adapter.errors import DataIntegrityError
 from test_coordinator_data_adapter.models.entity import Entity
 
-__all__ = ["Row", "RowReader"]
+__all__ = ["Row", "RowReader", "unreadable"]
 
 EntityT = TypeVar("EntityT", bound=Entity)
 
@@ -54,13 +54,17 @@ class RowReader(Generic[EntityT]):
             try:
                 self._values((row,))
             except (LookupError, ValueError):
-                id_ = str(row[self._place])
-                return DataIntegrityError(
-                    f"{entity} {id_!r} holds what is no value of its field: mend or delete the row",
-                    entity=entity,
-                    id=id_,
-                )
+                return unreadable(entity, str(row[self._place]))
         return DataIntegrityError(f"a row of {entity} cannot be read", entity=entity)
+
+
+def unreadable(entity: str, id_: str) -> DataIntegrityError:
+    """The error about a row that cannot become an entity."""
+    return DataIntegrityError(
+        f"{entity} {id_!r} holds what is no value of its field: mend or delete the row",
+        entity=entity,
+        id=id_,
+    )
 
 
 def _compiled(table: Table) -> _Values:
@@ -69,7 +73,7 @@ def _compiled(table: Table) -> _Values:
     A literal dict over unpacked names takes half the time of any generic way to build one, so it
     is written out here from the names of the columns, as ``dataclasses`` does.
     """
-    known: dict[str, object] = {"UTC": UTC, "unreadable": _unreadable}
+    known: dict[str, object] = {"UTC": UTC, "refuse": _refuse}
     items: list[str] = []
     for name, column in fields_of(table).items():
         value = name
@@ -78,13 +82,13 @@ def _compiled(table: Table) -> _Values:
             value = f"{name}_members[{name}]"
         elif isinstance(column.type, DateTime):
             missing = f"{name} is None or " if column.nullable else ""
-            value = f"{name} if {missing}{name}.tzinfo is UTC else unreadable()"
+            value = f"{name} if {missing}{name}.tzinfo is UTC else refuse()"
         items.append(f"{name!r}: {value}")
     names = ", ".join(fields_of(table))
     source = f"lambda rows: [{{{', '.join(items)}}} for {names} in rows]"
     return cast("_Values", eval(source, known))  # noqa: S307 - made of our own columns' names
 
 
-def _unreadable() -> Never:
+def _refuse() -> Never:
     # Infinite timestamps arrive without a time zone.
     raise ValueError

@@ -64,13 +64,14 @@ class _Numbered:
 class Where(_Numbered):
     """Which rows: ``clause`` and ``tail`` hold ``$1``, ``$2`` ... for ``parameters``."""
 
-    __slots__ = ("clause", "tail")
+    __slots__ = ("_cut", "clause", "tail")
 
     def __init__(self, conditions: tuple[Condition, ...] = ()) -> None:
         """Those that meet every condition."""
         super().__init__()
         self.clause = ""
         self.tail = ""
+        self._cut: int | None = None
         for condition in conditions:
             self._meets(condition)
 
@@ -80,7 +81,13 @@ class Where(_Numbered):
 
     def cut(self, limit: int, offset: int = 0) -> None:
         """Only so many, after leaving out so many."""
+        self._cut = len(self.parameters)
         self.tail = self._number(" LIMIT {} OFFSET {}", (limit, offset))
+
+    @property
+    def asked(self) -> list[object]:
+        """The parameters of ``clause`` alone."""
+        return self.parameters[: self._cut]
 
     def _meets(self, condition: Condition) -> None:
         field = condition.field
@@ -161,6 +168,11 @@ class Statements:
         )
         self.delete: Final = self._write(
             f"DELETE FROM {self.table} WHERE {self.id} = $1 RETURNING {_telling(2)}"
+        )
+        self.beyond: Final = " OR ".join(
+            f"{name} < '0001-01-01 00:00:00+00' OR {name} >= '10000-01-01 00:00:00+00'"
+            for name, column in fields_of(table).items()
+            if isinstance(column.type, DateTime)
         )
         self.select = lru_cache(self._select)
         self.ask = lru_cache(self._ask)

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final, TypeVar, cast
 
 from asyncpg import Record
 from sqlalchemy import Table
 
 from test_coordinator_data_adapter.adapters.postgres.database import Database
-from test_coordinator_data_adapter.adapters.postgres.rows import RowReader
+from test_coordinator_data_adapter.adapters.postgres.rows import RowReader, unreadable
 from test_coordinator_data_adapter.adapters.postgres.statements import (
     NOW,
     Change,
@@ -22,6 +22,7 @@ from test_coordinator_data_adapter.adapters.postgres.statements import (
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConflictError,
+    DataIntegrityError,
     DuplicateError,
     NotFoundError,
 )
@@ -295,7 +296,23 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
 
     async def _select(self, where: Where, by: str = "") -> list[Record]:
         statement = self._statements.select(where.clause, where.tail, by)
-        return await self._database.fetch(statement, *where.parameters)
+        try:
+            return await self._database.fetch(statement, *where.parameters)
+        except DataIntegrityError:
+            # The driver gave up on a time that no datetime can hold, and did not say whose.
+            id_ = await self._beyond_time(where)
+            if id_ is None:
+                raise
+            raise unreadable(self._kind.entity_name, id_) from None
+
+    async def _beyond_time(self, where: Where) -> str | None:
+        """The first id among what meets the conditions with a time that no datetime can hold."""
+        conditions = f"{where.clause} AND" if where.clause else " WHERE"
+        statement = self._statements.ask(
+            f"min({self._kind.id_field})", f"{conditions} ({self._statements.beyond})"
+        )
+        rows = await self._database.fetch(statement, *where.asked)
+        return cast("str | None", rows[0][0])
 
     async def _read(self, rows: list[Record]) -> list[EntityT]:
         entities = self._entities(rows[:_ROWS_AT_ONCE])
