@@ -127,7 +127,7 @@ async def test_the_statements_also_grant_what_was_migrated_before(empty_place, c
 
 async def test_names_that_need_quoting_are_quoted(empty_place, connect):
     admin = await connect(empty_place.admin)
-    role = f'{empty_place.application_role}"; DROP ROLE x; --'
+    role = f"{empty_place.application_role}\"; -- $block$ :x %s \\'"
     statements = role_statements(
         database=empty_place.admin.rpartition("/")[2],
         schema='a "schema"',
@@ -138,12 +138,15 @@ async def test_names_that_need_quoting_are_quoted(empty_place, connect):
 
     for statement in statements:
         await admin.execute(statement)
+    await migrate(empty_place.admin, 'a "schema"', role=role)
 
-    found = await admin.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", role)
-    await admin.execute('DROP SCHEMA "a ""schema"""')
+    may_write = await admin.fetchval(
+        "SELECT has_table_privilege($1, $2, 'INSERT')", role, '"a ""schema""".scenarios'
+    )
+    await admin.execute('DROP SCHEMA "a ""schema""" CASCADE')
     quoted = role.replace('"', '""')
     await admin.execute(f'DROP OWNED BY "{quoted}"; DROP ROLE "{quoted}"')
-    assert found == 1
+    assert may_write
 
 
 async def test_the_database_itself_refuses_what_no_model_would_hold(place, connect):

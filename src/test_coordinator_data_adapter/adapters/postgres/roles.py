@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Final
 
 __all__ = [
@@ -36,6 +37,12 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _block(body: str) -> str:
+    """A block of PL/pgSQL, between marks that no name in it can end."""
+    mark = next(mark for number in count() if (mark := f"$block{number or ''}$") not in body)
+    return f"DO {mark}\n{body}\n{mark}"
+
+
 def grants(schema: str, role: str, auditor: str = AUDITOR_ROLE) -> str:
     """One statement that lets the roles that exist use what is in the schema.
 
@@ -46,8 +53,7 @@ def grants(schema: str, role: str, auditor: str = AUDITOR_ROLE) -> str:
     to, also = quoted(role), quoted(auditor)
     trail, seals = f"{inside}.audit_records", f"{inside}.audit_seals"
     tables = ", ".join(f"{inside}.{table}" for table in _TABLES)
-    return f"""DO $grants$
-BEGIN
+    return _block(f"""BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(role)})
         AND to_regclass({_literal(f"{inside}.alembic_version")}) IS NOT NULL
         AND to_regprocedure({_literal(f"{inside}.health_check()")}) IS NOT NULL
@@ -72,28 +78,23 @@ BEGIN
     THEN
         GRANT SELECT, INSERT ON {seals} TO {also};
     END IF;
-END
-$grants$"""  # noqa: S608 - quoted names
+END""")  # noqa: S608 - quoted names
 
 
 def _create_role(role: str) -> str:
     # There is no CREATE ROLE IF NOT EXISTS, and roles are shared by all databases: another
     # administrator may be at it.
-    return f"""DO $role$
-BEGIN
+    return _block(f"""BEGIN
     CREATE ROLE {quoted(role)} LOGIN;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
-END
-$role$"""
+END""")
 
 
-_CLOSE_PUBLIC: Final = """DO $public$
-BEGIN
+_CLOSE_PUBLIC: Final = _block("""BEGIN
     IF to_regnamespace('public') IS NOT NULL THEN
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     END IF;
-END
-$public$"""
+END""")
 
 
 def role_statements(

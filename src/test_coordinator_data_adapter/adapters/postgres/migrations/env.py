@@ -23,4 +23,5 @@ with context.begin_transaction():
     # Temporary tables come last: what runs with the owner's rights must not take them for ours.
     context.execute(f"SET LOCAL search_path TO {quoted(schema)}, pg_temp")
     context.run_migrations()
-    context.execute(grants(schema, role))
+    # A colon in a name stands for itself, and not for a parameter.
+    context.execute(grants(schema, role).replace(":", r"\:"))
