@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import postgres_suite, redis_suite, volume_suite
+from benchmarks import observation_suite, postgres_suite, redis_suite, volume_suite
 from benchmarks.measuring import Outcome, progress
 from benchmarks.peers import cache_peers, store_peers
 from benchmarks.report import Figure, Report, record, summary
@@ -28,7 +28,7 @@ from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, Thr
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 LOOPS = ("asyncio", "uvloop")
-SUITES = ("postgres", "volume", "redis")
+SUITES = ("postgres", "volume", "redis", "observation")
 DISTRIBUTIONS = {
     "postgres": (
         "asyncpg",
@@ -40,7 +40,9 @@ DISTRIBUTIONS = {
     ),
     "volume": ("asyncpg", "sqlalchemy"),
     "redis": ("redis", "hiredis", "aiocache", "cashews", "coredis", "valkey-glide"),
+    "observation": ("asyncpg", "prometheus-client", "opentelemetry-sdk"),
 }
+_SCHEMAS = {"postgres": (SMALL,), "volume": (SMALL, LARGE), "observation": (SMALL,)}
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,7 +109,7 @@ class _Run:
 
     async def prepare(self, suite: str) -> None:
         """Fill the tables that the suite needs and no suite before it has filled."""
-        for schema in {"postgres": [SMALL], "volume": [SMALL, LARGE]}.get(suite, []):
+        for schema in _SCHEMAS.get(suite, ()):
             if schema not in self.prepared:
                 progress(f"filling the {schema} schema")
                 await self._stage().prepare(schema)
@@ -127,6 +129,8 @@ class _Run:
             )
         elif suite == "volume":
             found = volume_suite.measurements(self._stage(), report)
+        elif suite == "observation":
+            found = observation_suite.measurements(self._stage(), report)
         else:
             place = redis_suite.Place(self.valkey.host, self.valkey.port, self.postgres.url())
             found = redis_suite.measurements(

@@ -10,6 +10,7 @@ from statistics import median
 
 from benchmarks.measuring import LIBRARY, Outcome
 
+_SHORT = 1e-5
 _LONG = 0.01
 _VERY_LONG = 10.0
 _MET = {True: "**met**", False: "missed", None: ""}
@@ -151,6 +152,8 @@ def _range(taken: Sequence[float]) -> str:
 
 
 def _time(seconds: float) -> str:
+    if seconds < _SHORT:
+        return f"{seconds * 1e6:.2f} µs"
     if seconds < _LONG:
         return f"{seconds * 1e6:.0f} µs"
     return f"{seconds * 1e3:.1f} ms" if seconds < _VERY_LONG else f"{seconds:.1f} s"

@@ -14,11 +14,13 @@ from test_coordinator_data_adapter.observability.facts import (
     PoolUse,
     Probed,
     StateChanged,
+    TallyingObserver,
     Trip,
     TripEnded,
     outcome_of,
 )
 from test_coordinator_data_adapter.observability.operations import current_operation, instrument
+from test_coordinator_data_adapter.observability.tally import Tally
 
 __all__ = [
     "BatchSent",
@@ -34,6 +36,8 @@ __all__ = [
     "PoolUse",
     "Probed",
     "StateChanged",
+    "Tally",
+    "TallyingObserver",
     "Trip",
     "TripEnded",
     "current_operation",

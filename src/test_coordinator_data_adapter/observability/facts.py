@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from test_coordinator_data_adapter import errors
 from test_coordinator_data_adapter.errors import AdapterError
+from test_coordinator_data_adapter.observability.tally import Tally
 from test_coordinator_data_adapter.resilience.observation import (
     CacheUsed,
     Place,
@@ -34,8 +35,10 @@ __all__ = [
     "PoolUse",
     "Probed",
     "StateChanged",
+    "TallyingObserver",
     "Trip",
     "TripEnded",
+    "command_of",
     "outcome_of",
 ]
 
@@ -46,6 +49,8 @@ _OUTCOMES: Final = frozenset(errors.__all__)
 @dataclass(slots=True, eq=False)
 class Operation:
     """One call of a repository's method, from outside: calls within it belong to it.
+
+    Where every observer is a `TallyingObserver` the calls of a method share one, without an id.
 
     Attributes:
         port: "test_results", "cache" ...
@@ -115,12 +120,7 @@ class TripEnded:
     @property
     def command(self) -> str:
         """What was sent, in a bounded number of words: "SELECT", "COPY", "MGET", "PIPELINE" ..."""
-        if self.place.backend == "postgres":
-            return _verb_of(self.trip.command)
-        name = self.trip.command
-        if not name.isalpha():
-            return "PIPELINE" if name.replace(" ", "").isalpha() else _OTHER
-        return name
+        return command_of(self.place.backend, self.trip.command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,15 @@ def _verb_of(sql: str) -> str:
     return verb.group().upper() if verb else _OTHER
 
 
+def command_of(backend: str, sent: str) -> str:
+    """What was sent, in a bounded number of words: "SELECT", "COPY", "MGET", "PIPELINE" ..."""
+    if backend == "postgres":
+        return _verb_of(sent)
+    if not sent.isalpha():
+        return "PIPELINE" if sent.replace(" ", "").isalpha() else _OTHER
+    return sent
+
+
 class Observer(Protocol):
     """Whoever wants to know what happens; give it to the factory.
 
@@ -202,6 +211,40 @@ class Observer(Protocol):
 
     def notice(self, fact: Fact, /) -> None:
         """Take note."""
+
+
+@runtime_checkable
+class TallyingObserver(Observer, Protocol):
+    """An observer that counts and times what is ordinary, and needs no fact for that.
+
+    To make a fact takes longer than to count it. Where every observer of a factory is of this
+    kind, and operations are not logged, what is ordinary is added to tallies, of which there is
+    one for everything that is counted together; ``notice`` is told of all the rest, but not of
+    `OperationStarted`.
+    """
+
+    def operation_tally(self, operation: Operation, /) -> Tally:
+        """What counts the calls of one method that return.
+
+        It is asked for methods whose `OperationEnded` would tell no rows, and that look up
+        nothing in the cache; the calls of others, and those that raise, are facts.
+
+        Args:
+            operation: which method, of which backend.
+        """
+        ...
+
+    def trip_tally(self, place: Place, command: str, operation: Operation | None, /) -> Tally:
+        """What counts the trips that are answered at the first attempt without waiting at all.
+
+        It may be asked for the same ones again. A trip that is logged as slow is a fact.
+
+        Args:
+            place: where they go.
+            command: what is sent, in the words of ``TripEnded.command``.
+            operation: what they are for; None: for none.
+        """
+        ...
 
 
 def outcome_of(error: BaseException | None) -> str:

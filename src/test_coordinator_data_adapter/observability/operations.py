@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -16,7 +15,8 @@ from collections.abc import (
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
+from time import perf_counter
 from types import FunctionType
 from typing import Any, Final, TypeVar, cast, get_origin, get_type_hints
 
@@ -31,10 +31,14 @@ from test_coordinator_data_adapter.observability.facts import (
     Operation,
     OperationEnded,
     OperationStarted,
+    TallyingObserver,
 )
 from test_coordinator_data_adapter.resilience.coalescing import Coalescer
 
 __all__ = [
+    "RUNNING",
+    "Instrument",
+    "class_of",
     "current_operation",
     "instrument",
     "name_of",
@@ -43,12 +47,14 @@ __all__ = [
     "port_of",
 ]
 
-_RUNNING: Final[ContextVar[Operation | None]] = ContextVar("running operation", default=None)
+RUNNING: Final[ContextVar[Operation | None]] = ContextVar("running operation", default=None)
+"""The operation that the running code is part of; `current_operation`, without a call."""
 _PORTS: Final = f"{interfaces.__name__}."
 
 # Reads of the cache whose answer tells which keys were there.
 _LOOKUPS: Final = frozenset({"get", "get_json", "get_many"})
-_OBSERVED: Final[dict[type, type]] = {}
+_OBSERVED: Final[dict[tuple[type, bool], type]] = {}
+_WRITTEN: Final[dict[type, type]] = {}
 _MANY: Final = frozenset({Iterable, Mapping})
 
 _RepositoryT = TypeVar("_RepositoryT")
@@ -58,7 +64,7 @@ _Stream = Callable[..., AsyncGenerator[Any]]
 
 def current_operation() -> Operation | None:
     """The operation that the running code is part of, where repositories are observed."""
-    return _RUNNING.get()
+    return RUNNING.get()
 
 
 def operation_name() -> str | None:
@@ -70,7 +76,7 @@ def operation_name() -> str | None:
     Returns:
         "test_results.bulk_create" ...; None outside any operation.
     """
-    operation = _RUNNING.get()
+    operation = RUNNING.get()
     if operation is not None:
         return operation.name
     found: str | None = None
@@ -116,6 +122,47 @@ class _Watched:
     backend: str
     notice: Callable[[Fact], None]
     wants_starts: bool
+    operations: Mapping[str, Operation]
+    """Those that the calls of a method share; empty where each call has one of its own."""
+    adds: Mapping[str, Callable[[float], None]]
+    """What counts a call, by method; empty where each call is a fact."""
+
+
+class Instrument:
+    """Lets an observer know of every call of the repositories of one class."""
+
+    __slots__ = ("_kind", "_watched")
+
+    def __init__(self, kind: type, *, backend: str, observer: Observer) -> None:
+        """Prepare what all repositories of that class have in common; see `instrument`."""
+        port = _port_of_any(kind)
+        operations: dict[str, Operation] = {}
+        adds: dict[str, Callable[[float], None]] = {}
+        if isinstance(observer, TallyingObserver):
+            for shape in _shapes_of(port):
+                shared = operations[shape.method] = Operation(shape.port, shape.method, backend)
+                if shape.is_plain:
+                    adds[shape.method] = observer.operation_tally(shared).add
+        tallying = bool(operations)
+        if (kind, tallying) not in _OBSERVED:
+            made = _observed(kind, port, tallying=tallying)
+            _OBSERVED[kind, tallying] = made
+            _WRITTEN[made] = kind
+        self._kind = _OBSERVED[kind, tallying]
+        passed_over = getattr(observer, "passes_over", ())
+        self._watched = _Watched(
+            backend=backend,
+            notice=observer.notice,
+            wants_starts=not tallying and OperationStarted not in passed_over,
+            operations=operations,
+            adds=adds,
+        )
+
+    def __call__(self, repository: _RepositoryT) -> _RepositoryT:
+        """The same repository, watched from now on; again changes nothing."""
+        repository.__class__ = self._kind
+        vars(repository)["_watched"] = self._watched
+        return repository
 
 
 def instrument(repository: _RepositoryT, *, backend: str, observer: Observer) -> _RepositoryT:
@@ -136,35 +183,40 @@ def instrument(repository: _RepositoryT, *, backend: str, observer: Observer) ->
     Raises:
         TypeError: it implements no port.
     """
-    if "_watched" not in vars(repository):
-        kind = type(repository)
-        if kind not in _OBSERVED:
-            _OBSERVED[kind] = _observed(kind)
-        repository.__class__ = _OBSERVED[kind]
-    vars(repository)["_watched"] = _Watched(
-        backend, observer.notice, getattr(observer, "wants_starts", True)
-    )
-    return repository
+    return Instrument(class_of(type(repository)), backend=backend, observer=observer)(repository)
 
 
-def _observed(kind: type) -> type:
-    """The same class with every method of its port watched."""
+def class_of(kind: type) -> type:
+    """The class as it was written, also of one that is instrumented."""
+    return _WRITTEN.get(kind, kind)
+
+
+def _port_of_any(kind: type) -> type:
     port = port_of(kind)
     if port is None:
         raise TypeError(f"{kind.__name__} implements none of the ports")
+    return port
+
+
+def _observed(kind: type, port: type, *, tallying: bool) -> type:
+    """The same class with every method of its port watched."""
     members: dict[str, object] = {
         "__doc__": kind.__doc__,
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
     }
-    for name in operations_of(port):
-        method, promised = getattr(kind, name), getattr(port, name)
-        shape = _Shape.of(port, name, promised)
-        watched = _call if inspect.iscoroutinefunction(promised) else _stream
-        members[name] = watched(method, shape)
+    for shape in _shapes_of(port):
+        watched = _stream if shape.is_stream else _tallied if tallying and shape.is_plain else _call
+        members[shape.method] = watched(getattr(kind, shape.method), shape)
     # The metaclass is that of abstract classes.
     made: type = type(kind)(kind.__name__, (kind,), members)
     return made
+
+
+@cache
+def _shapes_of(port: type) -> tuple[_Shape, ...]:
+    """What a port promises of each of its methods."""
+    return tuple(_Shape.of(port, name, getattr(port, name)) for name in operations_of(port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +235,13 @@ class _Shape:
     """Whether the answer is a number of items."""
     looks_up: bool
     """Whether the answer tells which keys of the cache were there."""
+    is_stream: bool
+    """Whether it answers item by item."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to tell of a call that returns but its time."""
+        return not (self.takes_many or self.answers_many or self.looks_up or self.is_stream)
 
     @classmethod
     def of(cls, port: type, name: str, promised: FunctionType) -> _Shape:
@@ -199,6 +258,7 @@ class _Shape:
             takes_many=get_origin(hint) in _MANY,
             answers_many=get_origin(hints["return"]) in {list, dict, Page},
             looks_up=name_of(port) == "cache" and name in _LOOKUPS,
+            is_stream=not inspect.iscoroutinefunction(promised),
         )
 
     def given(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> object:
@@ -217,23 +277,25 @@ class _Shape:
 def _call(method: _Method, shape: _Shape) -> _Method:
     @wraps(method)
     async def observed(self: Any, *arguments: Any, **named: Any) -> Any:
-        if _RUNNING.get() is not None:
+        if RUNNING.get() is not None:
             return await method(self, *arguments, **named)
         watched: _Watched = self._watched
         notice = watched.notice
-        operation = Operation(shape.port, shape.method, watched.backend)
+        operation = watched.operations.get(shape.method)
+        if operation is None:
+            operation = Operation(shape.port, shape.method, watched.backend)
+            if shape.names_entity:
+                operation.id = _id_of(shape.given(arguments, named))
         given: _Given | None = None
-        if shape.names_entity:
-            operation.id = _id_of(shape.given(arguments, named))
-        elif shape.takes_many:
+        if shape.takes_many:
             given = _Given(shape.given(arguments, named))
             arguments, named = shape.with_given(given, arguments, named)
-        token = _RUNNING.set(operation)
+        token = RUNNING.set(operation)
         if watched.wants_starts:
             notice(OperationStarted(operation))
         error: BaseException | None = None
         answer: Any = None
-        began = time.perf_counter()
+        began = perf_counter()
         try:
             answer = await method(self, *arguments, **named)
             return answer
@@ -241,13 +303,40 @@ def _call(method: _Method, shape: _Shape) -> _Method:
             error = raised
             raise
         finally:
-            took = time.perf_counter() - began
+            took = perf_counter() - began
             rows_in = None if given is None else given.rows
             rows_out = _length(answer) if shape.answers_many and error is None else None
             if shape.looks_up and error is None:
                 notice(_looked_up(answer, rows_in, rows_out))
-            _RUNNING.reset(token)
+            RUNNING.reset(token)
             notice(OperationEnded(operation, took, error, rows_in, rows_out))
+
+    return observed
+
+
+def _tallied(method: _Method, shape: _Shape) -> _Method:
+    """As `_call`, where there is nothing to tell of a call that returns but its time."""
+    name = shape.method
+
+    @wraps(method)
+    async def observed(self: Any, *arguments: Any, **named: Any) -> Any:
+        if RUNNING.get() is not None:
+            return await method(self, *arguments, **named)
+        watched: _Watched = self._watched
+        operation = watched.operations[name]
+        token = RUNNING.set(operation)
+        began = perf_counter()
+        try:
+            answer = await method(self, *arguments, **named)
+        except BaseException as error:
+            took = perf_counter() - began
+            RUNNING.reset(token)
+            watched.notice(OperationEnded(operation, took, error, None, None))
+            raise
+        took = perf_counter() - began
+        RUNNING.reset(token)
+        watched.adds[name](took)
+        return answer
 
     return observed
 
@@ -255,14 +344,16 @@ def _call(method: _Method, shape: _Shape) -> _Method:
 def _stream(method: _Stream, shape: _Shape) -> _Stream:
     @wraps(method)
     async def observed(self: Any, *arguments: Any, **named: Any) -> AsyncGenerator[Any]:
-        if _RUNNING.get() is not None:
+        if RUNNING.get() is not None:
             async with aclosing(method(self, *arguments, **named)) as items:
                 async for item in items:
                     yield item
             return
         watched: _Watched = self._watched
         notice = watched.notice
-        operation = Operation(shape.port, shape.method, watched.backend)
+        operation = watched.operations.get(shape.method) or Operation(
+            shape.port, shape.method, watched.backend
+        )
         error: BaseException | None = None
         rows = 0
         took = 0.0
@@ -272,8 +363,8 @@ def _stream(method: _Stream, shape: _Shape) -> _Stream:
             async with aclosing(method(self, *arguments, **named)) as items:
                 while True:
                     # Only while the library works on it: what the consumer does is none of it.
-                    token = _RUNNING.set(operation)
-                    began = time.perf_counter()
+                    token = RUNNING.set(operation)
+                    began = perf_counter()
                     try:
                         item = await anext(items)
                     except StopAsyncIteration:
@@ -282,8 +373,8 @@ def _stream(method: _Stream, shape: _Shape) -> _Stream:
                         error = raised
                         raise
                     finally:
-                        took += time.perf_counter() - began
-                        _RUNNING.reset(token)
+                        took += perf_counter() - began
+                        RUNNING.reset(token)
                     rows += 1
                     yield item
         finally:

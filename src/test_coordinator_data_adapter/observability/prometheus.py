@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -21,8 +20,10 @@ from test_coordinator_data_adapter.observability.facts import (
     BatchSent,
     CacheUsed,
     Fact,
+    Operation,
     OperationEnded,
     OperationStarted,
+    Place,
     PoolClosed,
     PoolOpened,
     PoolUse,
@@ -31,6 +32,7 @@ from test_coordinator_data_adapter.observability.facts import (
     TripEnded,
     outcome_of,
 )
+from test_coordinator_data_adapter.observability.tally import Tally
 
 __all__ = ["PrometheusObserver"]
 
@@ -101,17 +103,22 @@ _GAUGES: Final[Mapping[str, tuple[str, _Labels]]] = {
 }
 
 
-class _Histogram:
-    __slots__ = ("bounds", "counts", "total")
+class _Histogram(Tally):
+    __slots__ = ()
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+    def include(self, other: _Histogram) -> None:
+        self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def without_time(self) -> _Histogram:
+        """As many, which took no time."""
+        other = _Histogram(self.bounds)
+        other.counts[0] = self.number
+        return other
+
+    @property
+    def number(self) -> int:
+        return sum(self.counts)
 
     def buckets(self) -> list[tuple[str, float]]:
         told: list[tuple[str, float]] = []
@@ -122,15 +129,27 @@ class _Histogram:
         return told
 
 
-class _Calls:
-    """What became of the calls of one method; in one piece, because every call comes by."""
+def _histogram_of(
+    histograms: dict[_Labels, _Histogram], labels: _Labels, bounds: tuple[float, ...] = _SECONDS
+) -> _Histogram:
+    histogram = histograms.get(labels)
+    if histogram is None:
+        histogram = histograms[labels] = _Histogram(bounds)
+    return histogram
 
-    __slots__ = ("failed", "ok", "seconds")
 
-    def __init__(self) -> None:
-        self.ok = 0
-        self.failed: Counter[str] = Counter()
-        self.seconds = _Histogram(_SECONDS)
+def _merged(histograms: Iterable[tuple[_Labels, _Histogram]]) -> dict[_Labels, _Histogram]:
+    """One for each of the labels that holds anything."""
+    merged: dict[_Labels, _Histogram] = {}
+    for labels, one in histograms:
+        if one.number:
+            _histogram_of(merged, labels, one.bounds).include(one)
+    return merged
+
+
+def _trip_labels(place: Place, command: str, operation: Operation | None) -> _Labels:
+    port, method = ("", "") if operation is None else (operation.port, operation.method)
+    return port, method, place.backend, command
 
 
 class PrometheusObserver:
@@ -163,7 +182,8 @@ class PrometheusObserver:
         self._histograms: dict[str, dict[_Labels, _Histogram]] = {name: {} for name in _HISTOGRAMS}
         self._pools: dict[str, Callable[[], PoolUse]] = {}
         self._states: dict[str, str] = {}
-        self._calls: dict[_Labels, _Calls] = {}
+        self._calls: dict[_Labels, _Histogram] = {}
+        self._plain_trips: dict[_Labels, _Histogram] = {}
         self._rows = self._counters["rows"]
         self.constant: Final = tuple((labels or {}).values())
         names = tuple(labels or {})
@@ -200,26 +220,30 @@ class PrometheusObserver:
         elif isinstance(fact, PoolClosed):
             self._pools.pop(fact.backend, None)
 
+    def operation_tally(self, operation: Operation, /) -> Tally:
+        """Counts the calls of a method that return."""
+        labels = (operation.port, operation.method, operation.backend, outcome_of(None))
+        return _histogram_of(self._calls, labels)
+
+    def trip_tally(self, place: Place, command: str, operation: Operation | None, /) -> Tally:
+        """Counts trips that nothing had to wait for."""
+        labels = _trip_labels(place, command, operation)
+        return _histogram_of(self._plain_trips, labels)
+
     def _count_operation(self, ended: OperationEnded) -> None:
         operation = ended.operation
-        key = (operation.port, operation.method, operation.backend)
-        calls = self._calls.get(key)
-        if calls is None:
-            calls = self._calls[key] = _Calls()
-        calls.seconds.observe(ended.took)
-        if ended.error is None:
-            calls.ok += 1
-        else:
-            calls.failed[outcome_of(ended.error)] += 1
+        labels = (operation.port, operation.method, operation.backend)
+        outcome = outcome_of(ended.error)
+        _histogram_of(self._calls, (*labels, outcome)).add(ended.took)
         if ended.rows_in is not None:
-            self._rows[*key, "in"] += ended.rows_in
+            self._rows[*labels, "in"] += ended.rows_in
         if ended.rows_out is not None:
-            self._rows[*key, "out"] += ended.rows_out
+            self._rows[*labels, "out"] += ended.rows_out
 
     def _count_trip(self, ended: TripEnded) -> None:
-        trip, operation, backend = ended.trip, ended.operation, ended.place.backend
-        port, method = ("", "") if operation is None else (operation.port, operation.method)
-        self._observe("trip_duration_seconds", (port, method, backend, ended.command), trip.took)
+        trip, backend = ended.trip, ended.place.backend
+        labels = _trip_labels(ended.place, ended.command, ended.operation)
+        self._observe("trip_duration_seconds", labels, trip.took)
         self._observe("pool_wait_duration_seconds", (backend,), trip.waited)
         if trip.error is not None:
             self._counters["trip_errors"][backend, outcome_of(trip.error)] += 1
@@ -242,26 +266,21 @@ class PrometheusObserver:
                 self._counters[name][labels] += keys
 
     def _observe(self, name: str, labels: _Labels, value: float) -> None:
-        of_name = self._histograms[name]
-        histogram = of_name.get(labels)
-        if histogram is None:
-            histogram = of_name[labels] = _Histogram(_HISTOGRAMS[name][2])
-        histogram.observe(value)
+        _histogram_of(self._histograms[name], labels, _HISTOGRAMS[name][2]).add(value)
 
     def add_to(self, families: Mapping[str, Metric]) -> None:
         """Put everything counted so far into the metrics of a scrape, on whatever thread."""
-        operations: Counter[_Labels] = Counter()
-        for labels, calls in list(self._calls.items()):
-            outcomes = {"ok": calls.ok, **calls.failed}
-            operations.update(
-                {(*labels, outcome): count for outcome, count in outcomes.items() if count}
+        calls = list(self._calls.items())
+        counters = self._counters | {
+            "operations": Counter(
+                {labels: number for labels, one in calls if (number := one.number)}
             )
-        counters = self._counters | {"operations": operations}
-        histograms = self._histograms | {
-            "operation_duration_seconds": {
-                labels: calls.seconds for labels, calls in list(self._calls.items())
-            }
         }
+        histograms = (
+            self._histograms
+            | {"operation_duration_seconds": _merged((labels[:-1], one) for labels, one in calls)}
+            | self._trips()
+        )
         for name, counted in counters.items():
             family = families[name]
             assert isinstance(family, CounterMetricFamily)  # noqa: S101 - tells the type checkers
@@ -276,6 +295,16 @@ class PrometheusObserver:
             family = families[name]
             assert isinstance(family, GaugeMetricFamily)  # noqa: S101 - see above
             family.add_metric((*labels, *self.constant), value)
+
+    def _trips(self) -> dict[str, dict[_Labels, _Histogram]]:
+        """What was told of trips and what was tallied."""
+        told, waits = "trip_duration_seconds", "pool_wait_duration_seconds"
+        plain = list(self._plain_trips.items())
+        at_once = [((labels[2],), one.without_time()) for labels, one in plain]
+        return {
+            told: _merged([*self._histograms[told].items(), *plain]),
+            waits: _merged([*self._histograms[waits].items(), *at_once]),
+        }
 
     def _gauges(self) -> Iterator[tuple[str, _Labels, float]]:
         for backend, ask in list(self._pools.items()):

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import inf
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from test_coordinator_data_adapter.observability.audience import TallyingAudience, audience_of
 from test_coordinator_data_adapter.observability.facts import (
     BatchSent,
-    Fact,
     Observer,
-    OperationStarted,
+    Operation,
     Place,
     PoolClosed,
     PoolOpened,
     PoolUse,
     TripEnded,
+    command_of,
 )
 from test_coordinator_data_adapter.observability.log import OperationLog
 from test_coordinator_data_adapter.observability.operations import (
-    current_operation,
-    instrument,
+    RUNNING,
+    Instrument,
+    class_of,
 )
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.observation import (
-    CacheUsed,
     Hooks,
     OnBatch,
     OnCacheUsed,
+    OnPlainTrip,
     OnPool,
     OnSupervision,
     OnTrip,
-    Probed,
-    StateChanged,
     Trip,
 )
 
@@ -40,9 +41,12 @@ __all__ = ["Watch"]
 
 _RepositoryT = TypeVar("_RepositoryT")
 
+# So many tallies of trips are at hand; any other is asked for again.
+_KINDS_OF_TRIPS: Final = 1024
+
 
 class Watch:
-    """Tells every observer of everything, and lets none of them break what it looks at.
+    """Hangs the audience on repositories and backends.
 
     Where nobody looks nothing is hung on anything: the hooks are None, and repositories stay as
     they are.
@@ -65,64 +69,53 @@ class Watch:
             statements: whether every statement is logged, at DEBUG.
         """
         log = OperationLog(events, slow_after=slow_after, statements=statements)
-        self._events = events
         self._log = log
-        self._observers: tuple[Observer, ...] = (
-            *observers,
-            *([log] if log.wants_operations else []),
+        self._audience = audience_of(
+            [*observers, *([log] if log.wants_operations else [])],
+            events,
         )
-        self._broken: set[int] = set()
         self._somebody = bool(observers)
         self._operations = self._somebody or log.wants_operations
-        self.wants_starts = any(
-            OperationStarted not in getattr(observer, "passes_over", ())
-            for observer in self._observers
-        )
-        """Whether anybody wants to know that an operation starts."""
+        self._instruments: dict[tuple[type, str], Instrument] = {}
         self.trips_from = 0.0 if self._somebody else log.trips_from
         """Seconds from which a trip has to be told; infinite: no trip has."""
-
-    def notice(self, fact: Fact, /) -> None:
-        """Tell everybody."""
-        for observer in self._observers:
-            try:
-                observer.notice(fact)
-            except Exception as failure:  # noqa: BLE001 - no observer may break a call
-                self._log_broken(observer, failure)
 
     def repository(self, repository: _RepositoryT, backend: str) -> _RepositoryT:
         """The repository, watched if anybody wants to know of operations."""
         if not self._operations:
             return repository
-        return instrument(repository, backend=backend, observer=self)
+        kind = class_of(type(repository))
+        instrument = self._instruments.get((kind, backend))
+        if instrument is None:
+            instrument = Instrument(kind, backend=backend, observer=self._audience)
+            self._instruments[kind, backend] = instrument
+        return instrument(repository)
 
     def hooks(self, place: Place, /) -> Hooks:
         """What the backend at a place is to call."""
         if self._somebody:
             backend = place.backend
-            return Hooks(self._on_trip(place), 0.0, self._on_batch(backend), self._on_pool(backend))
+            return Hooks(
+                self._on_trip(place),
+                on_batch=self._on_batch(backend),
+                on_pool=self._on_pool(backend),
+                on_plain_trip=self._on_plain_trip(place),
+                plain_below=self._log.trips_from,
+            )
         if self.trips_from < inf:
             return Hooks(self._on_trip(place), self.trips_from)
         return Hooks()
 
     def on_cache_used(self) -> OnCacheUsed | None:
         """The hook for looks at cached reads."""
-
-        def tell(use: CacheUsed) -> None:
-            self.notice(use)
-
-        return tell if self._somebody else None
+        return self._audience.notice if self._somebody else None
 
     def on_supervision(self) -> OnSupervision | None:
         """The hook for probes and changes of state."""
-
-        def tell(fact: StateChanged | Probed) -> None:
-            self.notice(fact)
-
-        return tell if self._somebody else None
+        return self._audience.notice if self._somebody else None
 
     def _on_trip(self, place: Place) -> OnTrip:
-        log, notice, running = self._log, self.notice, current_operation
+        log, notice, running = self._log, self._audience.notice, RUNNING.get
 
         def tell(trip: Trip) -> None:
             ended = TripEnded(trip, place, running())
@@ -132,26 +125,32 @@ class Watch:
 
         return tell
 
+    def _on_plain_trip(self, place: Place) -> OnPlainTrip | None:
+        audience, running = self._audience, RUNNING.get
+        if not isinstance(audience, TallyingAudience):
+            return None
+
+        @lru_cache(maxsize=_KINDS_OF_TRIPS)
+        def add_for(operation: Operation | None, command: str) -> Callable[[float], None]:
+            return audience.trip_tally(place, command_of(place.backend, command), operation).add
+
+        def tell(command: str, took: float) -> None:
+            add_for(running(), command)(took)
+
+        return tell
+
     def _on_batch(self, backend: str) -> OnBatch:
+        notice = self._audience.notice
+
         def tell(operation: str | None, calls: int) -> None:
-            self.notice(BatchSent(backend, operation, calls))
+            notice(BatchSent(backend, operation, calls))
 
         return tell
 
     def _on_pool(self, backend: str) -> OnPool:
+        notice = self._audience.notice
+
         def tell(use: Callable[[], PoolUse] | None) -> None:
-            self.notice(PoolClosed(backend) if use is None else PoolOpened(backend, use))
+            notice(PoolClosed(backend) if use is None else PoolOpened(backend, use))
 
         return tell
-
-    def _log_broken(self, observer: Observer, failure: Exception) -> None:
-        if id(observer) in self._broken:
-            return
-        self._broken.add(id(observer))
-        self._events.error(
-            "observer_failed",
-            observer=type(observer).__name__,
-            error=type(failure).__name__,
-            still_works="everything but what this observer shows; it is told on, and not logged"
-            " again",
-        )

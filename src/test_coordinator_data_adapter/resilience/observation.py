@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from test_coordinator_data_adapter.errors import AdapterError
@@ -14,6 +15,7 @@ __all__ = [
     "HooksAt",
     "OnBatch",
     "OnCacheUsed",
+    "OnPlainTrip",
     "OnPool",
     "OnSupervision",
     "OnTrip",
@@ -78,6 +80,18 @@ class OnTrip(Protocol):
 
     def __call__(self, trip: Trip, /) -> None:
         """Take note of a trip that is over."""
+
+
+class OnPlainTrip(Protocol):
+    """Is told of trips of which nothing is wanted but their time; on the event loop, as others."""
+
+    def __call__(self, command: str, took: float, /) -> None:
+        """Take note of a trip that was answered at the first attempt, without any waiting.
+
+        Args:
+            command: what was sent, as in ``Trip``.
+            took: seconds from sending to the answer.
+        """
 
 
 class OnBatch(Protocol):
@@ -196,12 +210,17 @@ class Hooks:
             costs which nobody wants to know of.
         on_batch: is told of calls that travel together.
         on_pool: is told of the pool.
+        on_plain_trip: is told, instead of ``on_trip``, of trips that were answered at the first
+            attempt, on a connection nobody had to wait for.
+        plain_below: seconds from which a trip is told to ``on_trip`` all the same.
     """
 
     on_trip: OnTrip | None = None
     trips_from: float = 0.0
     on_batch: OnBatch | None = None
     on_pool: OnPool | None = None
+    on_plain_trip: OnPlainTrip | None = None
+    plain_below: float = inf
 
 
 class HooksAt(Protocol):

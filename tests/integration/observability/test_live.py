@@ -162,6 +162,40 @@ async def test_a_registry_scraped_after_a_session_accounts_for_every_operation(m
     assert SECRET not in scraped
 
 
+async def test_every_trip_is_counted_once_however_it_is_told(make_factory):
+    registry = CollectorRegistry()
+    async with make_factory(PrometheusObserver(registry)) as factory:
+        results = factory.get_test_results_repository()
+        stored = await results.bulk_create([a_test_result(run_id=SECRET) for _ in range(3)])
+        for result in stored:
+            await results.get_by_id(result.result_id)
+            await results.get_by_run(SECRET)
+
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    trips = {
+        (sample.labels["method"], sample.labels["command"]): sample.value
+        for sample in samples
+        if sample.name == "test_coordinator_adapter_trip_duration_seconds_count"
+        and sample.labels["port"] == "test_results"
+    }
+    assert trips == {
+        ("bulk_create", "BEGIN"): 1,
+        ("bulk_create", "COPY"): 1,
+        ("bulk_create", "COMMIT"): 1,
+        ("get_by_id", "SELECT"): 3,
+        ("get_by_run", "SELECT"): 3,
+    }
+    counted = {
+        name: sum(
+            sample.value
+            for sample in samples
+            if sample.name == f"test_coordinator_adapter_{name}_count"
+        )
+        for name in ("trip_duration_seconds", "pool_wait_duration_seconds")
+    }
+    assert counted["pool_wait_duration_seconds"] == counted["trip_duration_seconds"]
+
+
 async def test_spans_and_measurements_are_exported_by_the_conventions(make_factory):
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracers = TracerProvider(shutdown_on_exit=False)

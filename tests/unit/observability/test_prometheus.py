@@ -138,6 +138,25 @@ def test_trips_are_timed_by_operation_and_command(registry, observer):
     assert SECRET not in generate_latest(registry).decode()
 
 
+def test_trips_add_up_however_they_were_told(registry, observer):
+    hooks = Watch([observer], EventLog()).hooks(Place("postgres"))
+
+    hooks.on_plain_trip("SELECT 1", 0.25)
+    hooks.on_plain_trip("SELECT 1", 0.25)
+    hooks.on_trip(Trip("SELECT 1", None, waited=2.0, took=0.25, rows=1))
+
+    samples = {
+        (sample.name.removeprefix(PREFIX), sample.labels.get("le")): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+    }
+    assert samples["trip_duration_seconds_count", None] == 3
+    assert samples["trip_duration_seconds_sum", None] == 0.75
+    assert samples["pool_wait_duration_seconds_count", None] == 3
+    assert samples["pool_wait_duration_seconds_bucket", "1e-05"] == 2
+    assert samples["pool_wait_duration_seconds_sum", None] == 2.0
+
+
 def test_a_pool_is_asked_when_somebody_reads_and_not_once_it_is_closed(registry, observer):
     uses = [PoolUse(limit=30, in_use=4, idle=2, waiting=1)]
     observer.notice(PoolOpened("postgres", lambda: uses[-1]))

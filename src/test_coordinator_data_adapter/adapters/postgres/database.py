@@ -332,8 +332,11 @@ class Database:
                     raise told from None
             else:
                 took = monotonic() - sent
-                if took >= self._observer.threshold:
-                    self._observer.tell(
+                observer = self._observer
+                if took < observer.plain_below and sent == asked and not again:
+                    observer.on_plain_trip(statement.sql, took)
+                elif took >= observer.threshold:
+                    observer.tell(
                         statement, waited=sent - asked, took=took, answer=answer, again=again
                     )
                 return lease, answer

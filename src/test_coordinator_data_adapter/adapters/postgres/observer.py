@@ -24,12 +24,17 @@ class Observer:
     Attributes:
         threshold: from how many seconds on a trip is to be told; infinite for never. Comparing
             with it is all that a trip nobody wants to know of costs.
+        on_plain_trip: the hook for trips that were answered at the first attempt, without any
+            waiting, in less than ``plain_below``.
+        plain_below: seconds; 0 where there is no such hook.
     """
 
-    __slots__ = ("_on_trip", "threshold")
+    __slots__ = ("_on_trip", "on_plain_trip", "plain_below", "threshold")
 
     def __init__(self, hooks: Hooks) -> None:
         self._on_trip = hooks.on_trip
+        self.on_plain_trip: Final = hooks.on_plain_trip or _pass_over
+        self.plain_below: Final = 0.0 if hooks.on_plain_trip is None else hooks.plain_below
         self.threshold = inf if hooks.on_trip is None else hooks.trips_from
 
     def tell(
@@ -60,6 +65,10 @@ class Observer:
                     or (error is not None and error.sqlstate in _ENDED_BY_A_DEADLINE),
                 )
             )
+
+
+def _pass_over(_command: str, _took: float, /) -> None:
+    pass
 
 
 def rows_touched(status: str) -> int:
