@@ -1,8 +1,9 @@
-"""The promises of the ports hold with every observer looking on, and each call is told once."""
+"""The promises of the ports hold whoever looks on, and each call is told once."""
 
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from test_coordinator_data_adapter.adapters.stub import (
     StubCacheRepository,
@@ -12,6 +13,7 @@ from test_coordinator_data_adapter.adapters.stub import (
     StubTestResultsRepository,
     StubTestRunsRepository,
 )
+from test_coordinator_data_adapter.observability.prometheus import PrometheusObserver
 from test_coordinator_data_adapter.observability.watch import Watch
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.testing.conformance import (
@@ -24,34 +26,37 @@ from test_coordinator_data_adapter.testing.conformance import (
 )
 
 
-class EveryObserver:
-    @pytest.fixture
-    def repository(self, every_observer):
-        watch = Watch(every_observer, EventLog("DEBUG"), slow_after=0.0, statements=True)
+class Observed:
+    @pytest.fixture(params=["every observer", "one that tallies"])
+    def repository(self, request, every_observer):
+        if request.param == "every observer":
+            watch = Watch(every_observer, EventLog("DEBUG"), slow_after=0.0, statements=True)
+        else:
+            watch = Watch([PrometheusObserver(CollectorRegistry())], EventLog())
         return watch.repository(self.stub(), "stub")
 
 
-class TestScenarios(EveryObserver, ScenariosSuite):
+class TestScenarios(Observed, ScenariosSuite):
     stub = StubScenariosRepository
 
 
-class TestTestRuns(EveryObserver, TestRunsSuite):
+class TestTestRuns(Observed, TestRunsSuite):
     stub = StubTestRunsRepository
 
 
-class TestChaosEvents(EveryObserver, ChaosEventsSuite):
+class TestChaosEvents(Observed, ChaosEventsSuite):
     stub = StubChaosEventsRepository
 
 
-class TestTestResults(EveryObserver, TestResultsSuite):
+class TestTestResults(Observed, TestResultsSuite):
     stub = StubTestResultsRepository
 
 
-class TestServiceDiscovery(EveryObserver, ServiceDiscoverySuite):
+class TestServiceDiscovery(Observed, ServiceDiscoverySuite):
     stub = StubServiceDiscoveryRepository
 
 
-class TestCache(EveryObserver, CacheSuite):
+class TestCache(Observed, CacheSuite):
     stub = StubCacheRepository
 
     @pytest.fixture
