@@ -46,8 +46,8 @@ class Registration:
     * A registry that has lost it (restarted empty, say) gets it again at the next beat.
     * A registry that does not answer, on entry or later, is asked again at the next beat; the log
       hears of it once, and once when it answers again.
-    * On exit, on cancellation too, it is deregistered, within ``farewell`` seconds; if that fails
-      it is left to be removed as stale.
+    * On exit, and on cancellation at any time, it is deregistered, within ``farewell`` seconds;
+      if that fails it is left to be removed as stale.
 
     One task beats, owned by this object; it is gone after the exit. Use it once.
     """
@@ -105,6 +105,10 @@ class Registration:
             raise
         except AdapterError as failure:
             self._note_failed(failure)
+        except asyncio.CancelledError:
+            # It may have arrived, and nobody is going to exit.
+            await self._say_farewell()
+            raise
         self._beating = asyncio.create_task(
             self._beat_for_ever(), name=f"heartbeat of {self._service.service_id}"
         )
@@ -116,6 +120,9 @@ class Registration:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._say_farewell()
+
+    async def _say_farewell(self) -> None:
         # A task of its own: a cancellation that arrives now must not leave the service registered.
         leaving = asyncio.create_task(self._leave(), name=f"farewell of {self._service.service_id}")
         try:

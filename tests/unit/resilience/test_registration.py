@@ -219,6 +219,27 @@ async def test_a_service_whose_task_is_cancelled_is_deregistered(registration, r
     assert await registry.get_service_count() == 0
 
 
+async def test_a_service_whose_registration_is_cancelled_halfway_is_deregistered(
+    registration, registry
+):
+    arrived = asyncio.Event()
+    register = registry.register
+
+    async def slow_register(service: ServiceInfo) -> ServiceInfo:
+        await register(service)
+        arrived.set()
+        await asyncio.Event().wait()
+
+    registry.register = slow_register
+    task = asyncio.create_task(registration.__aenter__())
+    await arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await registry.get_service_count() == 0
+
+
 async def test_a_cancellation_during_the_farewell_does_not_cut_it_short(registration, registry):
     leaving, may_leave = asyncio.Event(), asyncio.Event()
     deregister = registry.deregister
