@@ -19,7 +19,8 @@ from test_coordinator_data_adapter.cli.store import run
 from test_coordinator_data_adapter.config import AdapterConfig
 from test_coordinator_data_adapter.factory import AdapterFactory
 from test_coordinator_data_adapter.models.values import JsonObject, JsonValue
-from test_coordinator_data_adapter.observability import Fact, StateChanged
+from test_coordinator_data_adapter.observability import Fact, Probed, StateChanged
+from test_coordinator_data_adapter.resilience.supervision import BackendState
 
 __all__ = ["EXIT_DEGRADED", "EXIT_DOWN", "register"]
 
@@ -83,13 +84,16 @@ def _exit_code(status: str, *, strictly: bool) -> int:
 
 @dataclass(slots=True)
 class _States:
-    """An observer that keeps what became of each backend before it was closed."""
+    """An observer that keeps what became of each backend before it was closed, and why."""
 
     by_backend: dict[str, str] = field(default_factory=dict[str, str])
+    errors: dict[str, str] = field(default_factory=dict[str, str])
 
     def notice(self, fact: Fact, /) -> None:
         if isinstance(fact, StateChanged) and fact.state != "closed":
             self.by_backend[fact.backend] = fact.state
+        elif isinstance(fact, Probed) and fact.error is not None:
+            self.errors[fact.backend] = str(fact.error)
 
 
 async def _asked(config: AdapterConfig) -> JsonObject:
@@ -112,23 +116,29 @@ async def _asked(config: AdapterConfig) -> JsonObject:
         async with asyncio.timeout(patience):
             await factory.initialize()
     except TimeoutError:
-        return _late(states.by_backend, patience)
+        return _late(states, patience)
     try:
         return await factory.health_check()
     finally:
         await factory.cleanup()
 
 
-def _late(states: dict[str, str], seconds: float) -> JsonObject:
+def _late(states: _States, seconds: float) -> JsonObject:
     """What is known when not all backends could be opened in time."""
-    told: JsonObject = {"factory_initialized": False, "status": "degraded", "version": __version__}
+    broken = BackendState.MISCONFIGURED in states.by_backend.values()
+    told: JsonObject = {
+        "factory_initialized": False,
+        "status": "misconfigured" if broken else "degraded",
+        "version": __version__,
+    }
     for backend in _BACKENDS:
-        state = states.get(backend, "unavailable")
-        opened = state == "live"
+        state = states.by_backend.get(backend, BackendState.UNAVAILABLE.value)
+        opened = state == BackendState.LIVE
+        late = f"it could not be opened within {seconds:g} s"
         told[backend] = {
             "connected": opened,
             "state": state,
-            "error": None if opened else f"it could not be opened within {seconds:g} s",
+            "error": None if opened else states.errors.get(backend, late),
         }
     return told
 

@@ -121,3 +121,20 @@ def test_a_server_that_never_answers_costs_no_more_than_the_time_there_is(
     assert told["postgres"]["connected"] is False
     assert "0.7 s" in told["postgres"]["error"]
     assert told["redis"]["connected"] is False
+
+
+def test_a_misconfigured_backend_is_a_failure_also_where_the_other_never_answers(
+    call, monkeypatch, silent_port
+):
+    monkeypatch.setenv(f"{PREFIX}POSTGRES_URL", f"postgresql://u@127.0.0.1:{silent_port}/db")
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", "redis://127.0.0.1:6379/0?ssl=true")
+    monkeypatch.setenv(f"{PREFIX}HEALTH_CHECK_TIMEOUT", "3")
+
+    result = call("health", "--json")
+
+    told = json.loads(result.stdout)
+    assert result.exit_code == 2
+    assert told["status"] == "misconfigured"
+    assert told["redis"]["state"] == "misconfigured"
+    assert "ssl" in told["redis"]["error"]
+    assert "2.1 s" in told["postgres"]["error"]
