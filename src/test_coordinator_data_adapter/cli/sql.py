@@ -35,7 +35,10 @@ def roles(
     auditor: Annotated[
         str,
         typer.Option(
-            "--auditor", metavar="ROLE", help="The role that looks after the audit trail."
+            "--auditor",
+            metavar="ROLE",
+            help="The role that looks after the audit trail. Under another name than the usual one"
+            " it needs these statements once more after the first migration.",
         ),
     ] = "test_coordinator_auditor",
 ) -> None:

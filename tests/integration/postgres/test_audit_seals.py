@@ -13,6 +13,7 @@ from test_coordinator_data_adapter.adapters.postgres.roles import role_statement
 from test_coordinator_data_adapter.adapters.postgres.seals import Seals
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.cli import app
+from test_coordinator_data_adapter.errors import DataIntegrityError
 from test_coordinator_data_adapter.models.values import MAX_MOMENT
 from test_coordinator_data_adapter.testing.builders import a_test_result, a_test_run
 
@@ -142,6 +143,40 @@ async def test_what_the_auditor_deleted_long_ago_can_be_left_out(held, seals, su
 
     assert (await seals.verify()).problem == "record 1 was removed"
     assert (await seals.verify(first=2)).problem is None
+
+
+async def test_a_digest_older_than_what_is_left_is_still_an_anchor(held, seals, superuser):
+    kept = (await seals.seal()).digest
+    await held.test_runs.create(a_test_run())
+    await seals.seal()
+    await superuser.execute(f"DELETE FROM {TRAIL} WHERE record_id <= 8")
+
+    untouched = await seals.verify(anchor=kept, first=2)
+    await superuser.execute(
+        f"UPDATE {SCHEMA}.audit_seals SET record_digests = '' WHERE seal_id = 1"
+    )
+    changed = await seals.verify(anchor=kept, first=2)
+
+    assert untouched.problem is None
+    assert changed.problem == "seal 1 was changed"
+
+
+async def test_seals_that_are_missing_where_it_is_to_begin_are_noticed(held, seals):
+    await seals.seal()
+
+    assert (await seals.verify(first=2)).problem is None
+    assert (await seals.verify(first=3)).problem == "seal 2 was removed"
+
+
+async def test_a_seal_that_was_emptied_is_named_and_nothing_is_sealed_behind_it(
+    held, seals, superuser
+):
+    await seals.seal()
+    await superuser.execute(f"UPDATE {SCHEMA}.audit_seals SET record_ids = '{{}}'")
+
+    assert (await seals.verify()).problem == "seal 1 was changed"
+    with pytest.raises(DataIntegrityError, match="seal 1"):
+        await seals.seal()
 
 
 async def test_a_record_that_is_not_committed_yet_belongs_to_the_next_seal(

@@ -17,6 +17,7 @@ from test_coordinator_data_adapter.adapters.postgres.database import (
     Transaction,
 )
 from test_coordinator_data_adapter.adapters.postgres.roles import quoted
+from test_coordinator_data_adapter.errors import DataIntegrityError
 
 __all__ = ["Pruned", "Seals", "Verdict"]
 
@@ -32,7 +33,7 @@ class Verdict:
 
     Attributes:
         problem: the first thing that is not as it was sealed, or None.
-        seals: how many seals were looked at.
+        seals: how many seals were made, or had their records compared.
         records: how many records they cover.
         unsealed: how many records came after the last seal: nothing is known of those.
         digest: of the last seal, hexadecimal, to be kept where nobody who administers the
@@ -77,12 +78,19 @@ class Seals:
             f"SELECT record_id, to_jsonb(held)::text FROM {self._trail} AS held"
             f" WHERE record_id > $1 AND record_id <= $2 ORDER BY record_id LIMIT {_AT_ONCE}"
         )
+        self._next_seal = _reading(
+            "SELECT seal_id, record_ids, record_digests, digest"
+            f" FROM {self._seals} WHERE seal_id >= $1 ORDER BY seal_id LIMIT 1"
+        )
 
     async def seal(self) -> Verdict:
         """Seal every record so far.
 
         Those who write wait for a moment at most; records of theirs that are not committed yet
         belong to the next seal.
+
+        Raises:
+            DataIntegrityError: the last seal is not one that this made.
         """
         async with self._database.transaction() as transaction:
             # When the lock is held, whoever was given a lower number has ended.
@@ -151,8 +159,9 @@ class Seals:
         """Compare every sealed record with what it was.
 
         Args:
-            anchor: the digest of a seal, as it was told when it was made; it must still be there.
-            first: the seal to begin with; earlier ones are taken as they are.
+            anchor: the digest of a seal, as it was told when it was made; it must still be there,
+                wherever ``first`` is.
+            first: the seal to begin with; of earlier ones only the chain is looked at.
         """
         problem: str | None = None
         seals = records = 0
@@ -162,32 +171,29 @@ class Seals:
                     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", None, writes=False
                 )
             )
-            before, after = await self._state(transaction, first - 1)
+            before, after = _BEFORE_THE_FIRST
             anchored = anchor is None
-            expected = first
-            while row := await transaction.fetch_one(
-                _reading(
-                    "SELECT seal_id, record_ids, record_digests, digest"
-                    f" FROM {self._seals} WHERE seal_id >= $1 ORDER BY seal_id LIMIT 1"
-                ),
-                expected,
-            ):
+            expected = 1
+            while row := await transaction.fetch_one(self._next_seal, expected):
                 seal_id, ids, held, digest = row
                 if problem is None and seal_id != expected:
                     problem = f"seal {expected} was removed"
-                if problem is None and _digest(before, ids, held) != digest:
+                if problem is None and (not ids or _digest(before, ids, held) != digest):
                     problem = f"seal {seal_id} was changed"
-                problem = problem or await self._first_difference(transaction, after, ids, held)
+                if seal_id >= first:
+                    problem = problem or await self._first_difference(transaction, after, ids, held)
+                    seals, records = seals + 1, records + len(ids)
                 anchored = anchored or digest.hex() == anchor
-                seals, records, expected = seals + 1, records + len(ids), seal_id + 1
-                before, after = digest, ids[-1]
+                before, after, expected = digest, ids[-1] if ids else after, seal_id + 1
+            if problem is None and expected < first:
+                problem = f"seal {expected} was removed"
             if problem is None and not anchored:
                 problem = "no seal has the digest that was kept: the seals were exchanged"
             row = await transaction.fetch_one(
                 _reading(f"SELECT count(*) FROM {self._trail} WHERE record_id > $1"), after
             )
         return Verdict(
-            problem, seals, records, row[0] if row else 0, before.hex() if seals else None
+            problem, seals, records, row[0] if row else 0, before.hex() if expected > 1 else None
         )
 
     async def _first_difference(
@@ -215,18 +221,20 @@ class Seals:
             after = rows[-1][0]
 
     async def _last(self, transaction: Transaction) -> tuple[int, bytes, int]:
+        """The last seal, its digest, and the last record it covers."""
         row = await transaction.fetch_one(
-            _reading(f"SELECT coalesce(max(seal_id), 0) FROM {self._seals}")
+            _reading(
+                "SELECT seal_id, digest, record_ids[cardinality(record_ids)]"
+                f" FROM {self._seals} ORDER BY seal_id DESC LIMIT 1"
+            )
         )
-        seal_id: int = row[0] if row else 0
-        return seal_id, *await self._state(transaction, seal_id)
-
-    async def _state(self, transaction: Transaction, seal_id: int) -> tuple[bytes, int]:
-        """The digest of a seal and the last record it covers."""
-        row = await transaction.fetch_one(
-            _reading(f"SELECT digest, record_ids FROM {self._seals} WHERE seal_id = $1"), seal_id
-        )
-        return (row[0], row[1][-1]) if row else _BEFORE_THE_FIRST
+        if row is None:
+            return 0, *_BEFORE_THE_FIRST
+        if row[2] is None:
+            raise DataIntegrityError(
+                f"seal {row[0]} was changed: it covers nothing; see what `audit verify` says"
+            )
+        return row[0], row[1], row[2]
 
     async def _add(
         self,
