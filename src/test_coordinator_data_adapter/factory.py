@@ -31,7 +31,11 @@ from test_coordinator_data_adapter.models.test_result import TestResult
 from test_coordinator_data_adapter.models.test_run import TestRun
 from test_coordinator_data_adapter.models.values import MIN_MOMENT, utc_now
 from test_coordinator_data_adapter.observability.watch import Watch
-from test_coordinator_data_adapter.resilience.cached_reads import CachedReads, with_cached_reads
+from test_coordinator_data_adapter.resilience.cached_reads import (
+    CachedReads,
+    with_cached_reads,
+    with_told_sweeps,
+)
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.registration import Registration
 from test_coordinator_data_adapter.resilience.supervision import BackendState
@@ -257,7 +261,9 @@ class AdapterFactory:
         """What deletes what was kept long enough; ``use_stub`` asks for the one in memory."""
         live = self._live(self._postgres, use_stub)
         if live:
-            return self._watch.repository(live.retention, "postgres")
+            reads = self._cached_reads
+            retention = live.retention if reads is None else with_told_sweeps(live.retention, reads)
+            return self._watch.repository(retention, "postgres")
         return self._watch.repository(StubRetentionRepository(self._memory), "stub")
 
     async def prune_expired(
@@ -300,9 +306,6 @@ class AdapterFactory:
         if dry_run:
             return await repository.survey(policy)
         report = await repository.sweep(policy, on_progress=on_progress)
-        if self._cached_reads is not None:
-            for kind in (Scenario, TestRun, ChaosEvent, TestResult):
-                await self._cached_reads.forget(kind.entity_name)
         pruned = {kind: one.pruned for kind, one in report.kinds.items()}
         self._events.info("expired_pruned", **pruned)
         return report

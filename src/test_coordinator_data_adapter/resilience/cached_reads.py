@@ -21,7 +21,7 @@ from test_coordinator_data_adapter.resilience.backoff import Backoff
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.observation import CacheUsed, OnCacheUsed
 
-__all__ = ["CachedReads", "Look", "ReadCache", "with_cached_reads"]
+__all__ = ["CachedReads", "Look", "ReadCache", "with_cached_reads", "with_told_sweeps"]
 
 EntityT = TypeVar("EntityT", bound=Entity)
 RepositoryT = TypeVar("RepositoryT")
@@ -76,6 +76,7 @@ class CachedReads:
       to load than ``freshest`` seconds.
     * This process reads its own writes: an id that is being written, or whose drop is still
       owed, is read from behind the cache.
+    * A sweep or a prune drops everything of its kinds, however it ends.
     * A cache that fails or is slow costs one bounded attempt, then pauses that grow to half
       a minute in which it is left alone; reads go to the store behind. What was written
       meanwhile is dropped before the first cached read after that. Processes that did not
@@ -203,7 +204,8 @@ class CachedReads:
         try:
             return await apply()
         except AdapterError as failure:
-            applied = failure.outcome != "not_applied"
+            # What fails half way says so of its last step only.
+            applied = ids is None or failure.outcome != "not_applied"
             raise
         finally:
             if applied:
@@ -218,13 +220,21 @@ class CachedReads:
                     if not self._writing[key]:
                         del self._writing[key]
 
-    async def forget(self, kind: str) -> None:
-        """Drop everything of a kind: something else than its repository has changed it."""
-        self._owe(kind, None)
+    async def sweep(self, apply: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+        """Apply a write of anything of any kind, and drop everything, however it ended.
+
+        Raises:
+            AdapterError: what ``apply`` raises.
+        """
         try:
-            await self._usable()
+            return await apply()
         finally:
-            self._settle_later()
+            for kind in self._time_to_live:
+                self._owe(kind, None)
+            try:
+                await self._usable()
+            finally:
+                self._settle_later()
 
     def _settle_later(self) -> None:
         under_way = self._settling is not None and not self._settling.done()
@@ -349,7 +359,23 @@ def with_cached_reads(
     Returns:
         A repository of the same class and on the same connections.
     """
-    made = _class_of(type(repository), kind, reads.answers)
+    return _surrounded(repository, _class_of(type(repository), kind, reads.answers), reads)
+
+
+def with_told_sweeps(retention: RepositoryT, reads: CachedReads) -> RepositoryT:
+    """The same retention, its sweeps told to a cache.
+
+    Args:
+        retention: of all stored kinds; itself stays as it was.
+        reads: the cache and its rules.
+
+    Returns:
+        A repository of the same class and on the same connections.
+    """
+    return _surrounded(retention, _sweeping(cast("Any", type(retention))), reads)
+
+
+def _surrounded(repository: RepositoryT, made: type[object], reads: CachedReads) -> RepositoryT:
     surrounded = object.__new__(made)
     surrounded.__dict__.update(vars(repository), _cached_reads=reads)
     return cast("RepositoryT", surrounded)
@@ -395,6 +421,15 @@ def _reading(plain: Any, kind: type[Entity]) -> object:
         )
 
     return get_by_id
+
+
+@functools.cache
+def _sweeping(plain: Any) -> type[object]:
+    @functools.wraps(plain.sweep)
+    async def sweep(self: Any, *arguments: Any, **named: Any) -> object:
+        return await self._cached_reads.sweep(lambda: plain.sweep(self, *arguments, **named))
+
+    return type(f"Cached{plain.__name__}", (plain,), {"sweep": sweep})
 
 
 def _writing(

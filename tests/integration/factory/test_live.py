@@ -6,7 +6,8 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from test_coordinator_data_adapter.adapters.stub import (
     StubScenariosRepository,
 )
 from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
+from test_coordinator_data_adapter.models import RunStatus
+from test_coordinator_data_adapter.models.values import utc_now
 from test_coordinator_data_adapter.observability import CacheUsed, Fact
 from test_coordinator_data_adapter.testing.builders import a_scenario, a_service, a_test_run
 from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, ThrowawayValkey
@@ -301,30 +304,58 @@ async def test_cached_reads_go_through_redis_and_survive_its_death(
     assert found == changed
 
 
+class Looks:
+    """Waits until a read was answered from the cache."""
+
+    def __init__(self) -> None:
+        self.hit = False
+
+    def notice(self, fact: Fact, /) -> None:
+        self.hit = self.hit or (isinstance(fact, CacheUsed) and fact.hits > 0)
+
+    async def after_reading(self, read: Callable[[], Awaitable[object]]) -> None:
+        async with asyncio.timeout(30):
+            while not self.hit:
+                await read()
+
+
 async def test_a_factory_without_cached_reads_drops_what_it_writes_for_those_with_them(
     config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
 ) -> None:
     await up(postgres, valkey)
-    used: list[CacheUsed] = []
-
-    class Looks:
-        def notice(self, fact: Fact, /) -> None:
-            if isinstance(fact, CacheUsed):
-                used.append(fact)
+    looks = Looks()
 
     async with (
-        AdapterFactory(config(cache_reads=True), observers=[Looks()]) as reading,
+        AdapterFactory(config(cache_reads=True), observers=[looks]) as reading,
         AdapterFactory(config()) as writing,
     ):
         reader, writer = reading.get_test_runs_repository(), writing.get_test_runs_repository()
         run = await writer.create(a_test_run())
-        async with asyncio.timeout(30):
-            while not any(use.hits for use in used):
-                await reader.get_by_id(run.run_id)
+        await looks.after_reading(lambda: reader.get_by_id(run.run_id))
 
         changed = await writer.start_run(run.run_id)
 
         assert await reader.get_by_id(run.run_id) == changed
+
+
+async def test_what_a_sweep_removed_is_gone_from_the_cached_reads_of_others_too(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    looks = Looks()
+    old = a_test_run(status=RunStatus.PASSED, created_at=utc_now() - timedelta(days=1000))
+
+    async with (
+        AdapterFactory(config(cache_reads=True), observers=[looks]) as reading,
+        AdapterFactory(config(retention_keep_last_runs=0)) as sweeping,
+    ):
+        reader = reading.get_test_runs_repository()
+        run = await reader.create(old)
+        await looks.after_reading(lambda: reader.get_by_id(run.run_id))
+
+        await sweeping.prune_expired()
+
+        assert await reader.get_by_id(run.run_id) is None
 
 
 async def test_memory_is_used_without_any_driver_being_asked(config: Configure) -> None:

@@ -1,16 +1,26 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import structlog
 
-from test_coordinator_data_adapter.adapters.stub import MemoryStore, StubScenariosRepository
+from test_coordinator_data_adapter.adapters.stub import (
+    MemoryStore,
+    StubRetentionRepository,
+    StubScenariosRepository,
+)
 from test_coordinator_data_adapter.errors import (
     NotFoundError,
     OutcomeUnknownError,
+    OverloadedError,
     UnavailableError,
+)
+from test_coordinator_data_adapter.interfaces.retention import (
+    OnProgress,
+    RetentionPolicy,
+    RetentionReport,
 )
 from test_coordinator_data_adapter.interfaces.scenarios import ScenariosRepository
 from test_coordinator_data_adapter.models import Scenario, ScenarioStatus
@@ -19,6 +29,7 @@ from test_coordinator_data_adapter.resilience.cached_reads import (
     CachedReads,
     Look,
     with_cached_reads,
+    with_told_sweeps,
 )
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.observation import CacheUsed
@@ -81,7 +92,8 @@ class SlowStore(StubScenariosRepository):
     """Counts loads, and lets a test step in after the next of them."""
 
     def __init__(self) -> None:
-        super().__init__(MemoryStore())
+        self.memory = MemoryStore()
+        super().__init__(self.memory)
         self.loads = Loads()
 
     async def get_by_id(self, scenario_id: str) -> Scenario | None:
@@ -293,6 +305,46 @@ async def test_a_prune_during_an_outage_is_made_good_too(cached: Cached) -> None
     await cached.repository.prune(utc_now() + timedelta(days=1))
     cached.cache.down = False
     cached.now += 60.0
+
+    assert await cached.repository.get_by_id(scenario.scenario_id) is None
+
+
+async def test_a_prune_that_fails_half_way_drops_what_it_may_have_removed(cached: Cached) -> None:
+    class Busy(StubScenariosRepository):
+        async def prune(self, older_than: datetime, *, batch_size: int | None = None) -> int:
+            await super().prune(older_than, batch_size=batch_size)
+            raise OverloadedError("no time for the second batch")
+
+    busy = with_cached_reads(Busy(cached.store.memory), Scenario, cached.reads)
+    scenario = await busy.create(a_scenario())
+    await busy.get_by_id(scenario.scenario_id)
+
+    with pytest.raises(OverloadedError):
+        await busy.prune(utc_now() + timedelta(days=1))
+
+    assert await busy.get_by_id(scenario.scenario_id) is None
+
+
+async def test_a_sweep_drops_what_it_removed_even_when_it_is_broken_off(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario(status=ScenarioStatus.ARCHIVED))
+    await cached.repository.get_by_id(scenario.scenario_id)
+    removed = asyncio.Event()
+
+    class SlowRetention(StubRetentionRepository):
+        async def sweep(
+            self, policy: RetentionPolicy, *, on_progress: OnProgress | None = None
+        ) -> RetentionReport:
+            await super().sweep(policy, on_progress=on_progress)
+            removed.set()
+            return await asyncio.Event().wait()
+
+    retention = with_told_sweeps(SlowRetention(cached.store.memory), cached.reads)
+    policy = RetentionPolicy(scenarios=utc_now() + timedelta(days=1))
+    sweeping = asyncio.create_task(retention.sweep(policy))
+    await removed.wait()
+    sweeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sweeping
 
     assert await cached.repository.get_by_id(scenario.scenario_id) is None
 
