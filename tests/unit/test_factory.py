@@ -2,6 +2,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pytest
 import structlog
 
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
-from test_coordinator_data_adapter.errors import ConflictError
+from test_coordinator_data_adapter.errors import ConfigurationError, ConflictError
 from test_coordinator_data_adapter.interfaces import (
     CacheRepository,
     ChaosEventsRepository,
@@ -230,6 +231,37 @@ asyncio.run(main())
     )
 
     assert float(done.stdout) < 1.0
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        {"postgres_url": "postgresql://me:hunter2@[::1/db"},
+        {"postgres_url": "postgresql://me:hun@ter2/hunter2@localhost/db"},
+        {"postgres_url": "postgresql://me:hunter2@localhost:99999/db"},
+        {"postgres_url": "postgresql://me:hunter2@localhost/db?sslmode=always"},
+        {"postgres_url": "postgresql://me@localhost/db?password=hunter2"},
+        {"redis_url": "redis://me:hunter2@localhost:x/0"},
+        {"redis_url": "redis://me:hunter2@localhost/0?ssl_cert_reqs=none"},
+    ],
+)
+async def test_a_url_that_cannot_be_used_shows_no_password_to_who_collects_local_variables(
+    urls: dict[str, str],
+) -> None:
+    nowhere = {
+        "postgres_url": "postgresql://me@127.0.0.1:1/db",
+        "redis_url": "redis://127.0.0.1:1/0",
+    }
+    config = AdapterConfig(**{**nowhere, **urls}, startup_strict=True, log_level="CRITICAL")
+    del urls
+
+    with pytest.raises(ConfigurationError) as caught:
+        await AdapterFactory(config).initialize()
+
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    for frame in frames.stack[1:]:
+        assert "hunter2" not in str(frame.locals)
+        assert "ter2" not in str(frame.locals)
 
 
 async def test_services_that_were_silent_too_long_are_removed_unless_too_many_were() -> None:

@@ -18,13 +18,17 @@ BackendT = TypeVar("BackendT", bound=Backend)
 
 
 def place_of(url: str, default_port: int) -> tuple[str, int] | None:
-    """The host and port of a URL, None where it names none, several, or something else."""
+    """The host and port of a URL, None where it names none, several, or something else.
+
+    What might be a part of an unescaped password is no host: nobody shall look that up.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or default_port
     except ValueError:
         return None
-    simple = host and "," not in parts.netloc and "host=" not in parts.query
+    certain = "@" not in parts.path + parts.query + parts.fragment
+    simple = host and certain and "," not in parts.netloc and "host=" not in parts.query
     return (host, port) if host and simple else None
 
 

@@ -206,7 +206,9 @@ class Supervisor:
                 " check that it runs and can be reached"
             )
         except AdapterError as refused:
-            failure = refused
+            # Kept, and perhaps raised, without the frames it came through: they hold the URL, and
+            # error trackers collect local variables.
+            failure = refused.with_traceback(None)
         else:
             if self._since is None:
                 self._events.info("backend_opened", backend=self._backend.name)

@@ -58,6 +58,8 @@ def test_what_is_no_url_of_postgresql_is_refused(url):
     "url",
     [
         "postgresql://user:hun@ter2@host/tests",
+        "postgresql://user:hun@ter2/hunter2@host/tests",
+        "postgresql://user:hun?ter2@ter2/ter2@host/tests",
         "postgresql://user:hunter2@ter2@host:x/tests",
         "postgresql://user:hunter2@host:hunter2/tests",
         "postgresql://user:hunter2@host:0/tests",
@@ -82,6 +84,16 @@ def test_a_refusal_quotes_nothing_of_the_url(url):
     assert "ter2" not in str(refused.value)
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+def test_an_escaped_at_sign_is_one_wherever_it_stands():
+    endpoint = Endpoint.of(
+        "postgresql://me%40us:p%40ss@host/a%40b?application_name=c@d", TlsSettings()
+    )
+
+    assert (endpoint.url.username, endpoint.url.password) == ("me@us", "p@ss")
+    assert (endpoint.url.host, endpoint.url.database) == ("host", "a@b")
+    assert endpoint.application_name == "c@d"
 
 
 def test_an_unknown_option_is_refused_by_name():

@@ -39,6 +39,9 @@ class Made:
         ("postgresql:///d?host=/tmp", None),
         ("postgresql://h/d?host=other", None),
         ("postgresql://h:many/d", None),
+        ("postgresql://u:p@ss/word@h/d", None),
+        ("postgresql://u:1?word@h/d", None),
+        ("postgresql://u:1#word@h/d", None),
     ],
 )
 def test_where_to_knock_is_read_from_simple_urls_only(

@@ -133,7 +133,8 @@ def _read(text: str) -> URL:
         ) from None
     if url.drivername not in _DRIVERS:
         raise ConfigurationError("the PostgreSQL URL has to begin with postgresql://")
-    if re.search(r"[@/?#\s]", url.host or ""):
+    behind_the_user = text.partition("://")[2].partition("@")[2].partition("?")[0]
+    if "@" in behind_the_user or re.search(r"[/?#\s]", url.host or ""):
         raise ConfigurationError(
             "the host in the PostgreSQL URL cannot be told from the password; percent-encode"
             " @ (%40), / (%2F), ? (%3F) and # (%23) in the password"
