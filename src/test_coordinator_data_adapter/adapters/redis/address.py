@@ -127,8 +127,12 @@ def parse_address(settings: KeyspaceSettings) -> Address:
         raise _wrong("is no URL; a password must have its special characters escaped") from None
     if parts.scheme not in _SCHEMES:
         raise _wrong(f"must begin with one of: {', '.join(f'{name}://' for name in _SCHEMES)}")
-    if parts.fragment or "@" in credentials:
-        raise _wrong("holds an unescaped # or @; escape those of the password as %23 and %40")
+    # Behind its place, only the path of a socket may hold one.
+    behind = parts.query if parts.scheme == "unix" else parts.path + parts.query
+    if parts.fragment or "@" in credentials + behind:
+        raise _wrong(
+            "holds an unescaped #, @, / or ?; escape those of the password as %23, %40, %2F and %3F"
+        )
     encrypted = parts.scheme.startswith("rediss")
     if settings.tls is not None and not encrypted:
         raise ConfigurationError(
