@@ -18,17 +18,25 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import observation_suite, postgres_suite, redis_suite, volume_suite
+from benchmarks import (
+    audit_suite,
+    observation_suite,
+    postgres_suite,
+    redis_suite,
+    volume_suite,
+)
 from benchmarks.measuring import Outcome, progress
 from benchmarks.peers import cache_peers, store_peers
 from benchmarks.report import Figure, Report, record, summary
 from benchmarks.scale import QUICK, SMOKE, Scale
-from benchmarks.stage import LARGE, SERVER_SETTINGS, SMALL, Stage
+from benchmarks.stage import AUDITED, LARGE, SERVER_SETTINGS, SMALL, UNAUDITED, UNAUDITED_TOO, Stage
 from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, ThrowawayValkey
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 LOOPS = ("asyncio", "uvloop")
-SUITES = ("postgres", "volume", "redis", "observation")
+SUITES = ("postgres", "volume", "redis", "observation", "audit")
+# What these measure is the server's work, and takes long.
+ON_ONE_LOOP = ("volume", "audit")
 DISTRIBUTIONS = {
     "postgres": (
         "asyncpg",
@@ -41,8 +49,14 @@ DISTRIBUTIONS = {
     "volume": ("asyncpg", "sqlalchemy"),
     "redis": ("redis", "hiredis", "aiocache", "cashews", "coredis", "valkey-glide"),
     "observation": ("asyncpg", "prometheus-client", "opentelemetry-sdk"),
+    "audit": ("asyncpg",),
 }
-_SCHEMAS = {"postgres": (SMALL,), "volume": (SMALL, LARGE), "observation": (SMALL,)}
+_SCHEMAS = {
+    "postgres": (SMALL,),
+    "volume": (SMALL, LARGE),
+    "observation": (SMALL,),
+    "audit": (AUDITED, UNAUDITED, UNAUDITED_TOO),
+}
 
 
 def _arguments() -> argparse.Namespace:
@@ -131,6 +145,8 @@ class _Run:
             found = volume_suite.measurements(self._stage(), report)
         elif suite == "observation":
             found = observation_suite.measurements(self._stage(), report)
+        elif suite == "audit":
+            found = audit_suite.measurements(self._stage(), report)
         else:
             place = redis_suite.Place(self.valkey.host, self.valkey.port, self.postgres.url())
             found = redis_suite.measurements(
@@ -166,7 +182,7 @@ def main() -> None:
         for suite in options.suites or SUITES:
             asyncio.run(run.prepare(suite))
             loops = _loops(options)
-            if suite == "volume":  # what it measures is the server's work, and takes long
+            if suite in ON_ONE_LOOP:
                 loops = {"asyncio": asyncio.new_event_loop}
             for name, make_loop in loops.items():
                 progress(f"{suite}, {name}")

@@ -28,6 +28,7 @@ from benchmarks.postgres_drivers import BARE, DRIVERS, HELD, POOL_WITHOUT_RESET
 from benchmarks.report import Figure, Report
 from benchmarks.stage import (
     BIG_RUN,
+    FRESH_RUN,
     RESULTS_OF_A_RUN,
     RUN,
     RUNS,
@@ -155,7 +156,7 @@ async def measurements(
         yield await _pass_rate(stage, clients, rounds)
         for waits in (True, False):
             # What the disk takes is the same for all, and hides what everyone adds.
-            await _wait_for_disk(stage, waits=waits)
+            await stage.wait_for_disk(waits=waits)
             suffix = "" if waits else ", without waiting for the disk"
             calls = max(1, scale.calls // 2) if waits else scale.calls
             yield await measure(
@@ -179,7 +180,7 @@ async def measurements(
                     ),
                     some_rounds if number <= _QUICKLY_DONE else few_rounds,
                 )
-        await _wait_for_disk(stage, waits=True)
+        await stage.wait_for_disk(waits=True)
 
 
 async def _pass_rate(stage: Stage, clients: Mapping[str, StoreClient], rounds: int) -> Outcome:
@@ -200,16 +201,6 @@ async def _pass_rate(stage: Stage, clients: Mapping[str, StoreClient], rounds: i
         )
 
 
-async def _wait_for_disk(stage: Stage, *, waits: bool) -> None:
-    async with connected(stage.url) as connection:
-        setting = "on" if waits else "off"
-        # The server hands it to every session, those that are open included.
-        await connection.execute(f"ALTER SYSTEM SET synchronous_commit = {setting}")
-        await connection.execute("SELECT pg_reload_conf()")
-        while await connection.fetchval("SHOW synchronous_commit") != setting:
-            await connection.execute("SELECT pg_sleep(0.01)")
-
-
 async def _vacuum(stage: Stage, table: str) -> None:
     async with connected(stage.url) as connection:
         await connection.execute(f"VACUUM {SMALL}.{table}")
@@ -218,5 +209,5 @@ async def _vacuum(stage: Stage, table: str) -> None:
 async def _forget_fresh(stage: Stage) -> None:
     async with connected(stage.url) as connection:
         await connection.execute("SET session_replication_role = replica")  # no audit trail
-        await connection.execute(f"DELETE FROM {SMALL}.test_results WHERE run_id = 'run-fresh'")
+        await connection.execute(f"DELETE FROM {SMALL}.test_results WHERE run_id = '{FRESH_RUN}'")
         await connection.execute(f"VACUUM {SMALL}.test_results")

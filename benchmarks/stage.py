@@ -1,4 +1,4 @@
-"""A server with two schemas full of results, and the library on it."""
+"""A server with schemas full of results, and the library on it."""
 
 # ruff: noqa: S608 - made of our own names
 
@@ -22,10 +22,12 @@ from test_coordinator_data_adapter.models import AssertionType, ResultStatus, Te
 from test_coordinator_data_adapter.observability import Observer
 
 SMALL, LARGE = "small", "large"
+AUDITED, UNAUDITED, UNAUDITED_TOO = "audited", "unaudited", "unaudited_too"
 RUNS = 1_000
 RUN = "run-000007"
 RESULTS_OF_A_RUN = 1_000
 BIG_RUN = "run-big"
+FRESH_RUN = "run-fresh"
 STORED_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 BETWEEN_RESULTS = timedelta(milliseconds=1)
 SERVER_SETTINGS = {
@@ -52,7 +54,7 @@ async def connected(url: str) -> AsyncGenerator[Any]:
 
 
 class Stage:
-    """A server with two schemas: a small one, and one that holds very many results."""
+    """A server with schemas of the same shape, one of which holds very many results."""
 
     def __init__(self, url: str, redis_url: str, scale: Scale) -> None:
         """Know where it is.
@@ -68,7 +70,7 @@ class Stage:
 
     async def prepare(self, schema: str) -> None:
         """Make a schema and fill it, in the server itself."""
-        rows = self.scale.rows if schema == SMALL else self.scale.many_rows
+        rows = self.scale.many_rows if schema == LARGE else self.scale.rows
         await migrate(self.url.replace("postgresql://", "postgresql+asyncpg://"), schema)
         began = time.perf_counter()
         await self._fill(schema, rows)
@@ -84,6 +86,16 @@ class Stage:
             " synchronous_commit=on unless said otherwise",
             "rounds": str(self.scale.rounds),
         }
+
+    async def wait_for_disk(self, *, waits: bool) -> None:
+        """Have every commit wait until it is on the disk, or none."""
+        async with connected(self.url) as connection:
+            setting = "on" if waits else "off"
+            # The server hands it to every session, those that are open included.
+            await connection.execute(f"ALTER SYSTEM SET synchronous_commit = {setting}")
+            await connection.execute("SELECT pg_reload_conf()")
+            while await connection.fetchval("SHOW synchronous_commit") != setting:
+                await connection.execute("SELECT pg_sleep(0.01)")
 
     async def _fill(self, schema: str, rows: int) -> None:
         async with connected(self.url) as connection:
@@ -196,7 +208,7 @@ def fresh_results(number: int) -> list[TestResult]:
     return [
         TestResult(
             result_id=f"fresh-{next(_fresh):09}",
-            run_id="run-fresh",
+            run_id=FRESH_RUN,
             assertion_type=_kinds[place % len(_kinds)],
             expected_value="250",
             actual_value=str(place % 500),

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SUITES = ["postgres", "redis", "observation"]  # the other starts processes and takes its time
+# The other starts processes and takes its time.
+SUITES = ["postgres", "redis", "observation", "audit"]
 
 
 def test_the_benchmark_runs_and_keeps_every_turn_of_every_operation(tmp_path):

@@ -1,0 +1,169 @@
+"""What the audit trail costs: mutations with its triggers, and with these disabled."""
+
+# ruff: noqa: S608 - made of our own names
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TypeAlias
+
+from benchmarks.measuring import LIBRARY, Clock, Operation, Outcome, Sample, Taken, Target, measure
+from benchmarks.report import Report
+from benchmarks.stage import (
+    AUDITED,
+    FRESH_RUN,
+    STORED_SINCE,
+    UNAUDITED,
+    UNAUDITED_TOO,
+    Stage,
+    connected,
+    fresh_results,
+)
+from test_coordinator_data_adapter.interfaces import (
+    TestResultsRepository,
+    TestRunsRepository,
+    audit_context,
+)
+from test_coordinator_data_adapter.models import RunStatus, TestRun
+from test_coordinator_data_adapter.models.values import MIN_MOMENT
+from test_coordinator_data_adapter.testing.builders import a_test_run
+
+WITHOUT = "no audit trail"
+MOST_OF_ONE = 1.25
+MOST_IN_BULK = 1.1
+
+_SCHEMAS = {
+    LIBRARY: AUDITED,
+    WITHOUT: UNAUDITED,
+    f"{WITHOUT}, in another schema": UNAUDITED_TOO,
+}
+
+_Mutation: TypeAlias = Callable[[TestRunsRepository, TestRun], Awaitable[object]]
+
+
+async def measurements(stage: Stage, report: Report) -> AsyncGenerator[Outcome]:
+    """Measure one mutation after the other."""
+    scale = stage.scale
+    report.facts.update(await stage.facts())
+    report.facts["results stored"] = f"{scale.rows:,} in each of {len(_SCHEMAS)} schemas"
+    await _disable_triggers(stage)
+    async with AsyncExitStack() as opened:
+        runs: dict[str, TestRunsRepository] = {}
+        results: dict[str, TestResultsRepository] = {}
+        for side, schema in _SCHEMAS.items():
+            factory = await opened.enter_async_context(stage.factory(schema))
+            runs[side] = factory.get_test_runs_repository()
+            results[side] = factory.get_test_results_repository()
+        for waits in (True, False):
+            # What the disk takes is the same for all, and hides what a record costs.
+            await stage.wait_for_disk(waits=waits)
+            calls = max(1, scale.calls // 2) if waits else scale.calls
+            for name, mutation in _MUTATIONS.items():
+                yield await _measured(
+                    name if waits else f"{name}, without waiting for the disk",
+                    {side: _each(calls, runs[side], mutation) for side in runs},
+                    MOST_OF_ONE if waits else None,
+                    scale.rounds,
+                    partial(_vacuum, stage, "test_runs"),
+                )
+        await stage.wait_for_disk(waits=True)
+        number = scale.bulk[-1]
+        for name, work, most in (
+            ("bulk_create", _bulk_create, MOST_IN_BULK),
+            ("prune", _prune, None),
+        ):
+            yield await _measured(
+                f"{name}, {number:,} results",
+                {side: partial(work, number, results[side]) for side in results},
+                most,
+                max(min(scale.rounds, 5), scale.rounds // 4),
+                partial(_forget_fresh, stage),
+            )
+
+
+async def _measured(
+    name: str,
+    samples: Mapping[str, Sample],
+    most: float | None,
+    rounds: int,
+    after_round: Callable[[], Awaitable[object]],
+) -> Outcome:
+    targets = () if most is None else (Target(most, WITHOUT),)
+    with audit_context(correlation_id="benchmark-1", reason="to see what it costs"):
+        return await measure(Operation(name, WITHOUT, samples, targets, after_round), rounds)
+
+
+def _create(runs: TestRunsRepository, run: TestRun) -> Awaitable[object]:
+    return runs.create(run)
+
+
+def _change(runs: TestRunsRepository, run: TestRun) -> Awaitable[object]:
+    return runs.update_status(run.run_id, RunStatus.RUNNING)
+
+
+def _delete(runs: TestRunsRepository, run: TestRun) -> Awaitable[object]:
+    return runs.delete(run.run_id)
+
+
+_MUTATIONS: Mapping[str, _Mutation] = {
+    "create": _create,
+    "update_status": _change,
+    "delete": _delete,
+}
+
+
+def _each(times: int, runs: TestRunsRepository, mutation: _Mutation) -> Sample:
+    async def sample() -> Taken:
+        given = [a_test_run() for _ in range(times)]
+        if mutation is not _create:
+            for run in given:
+                await runs.create(run)
+        clock = Clock()
+        for run in given:
+            await mutation(runs, run)
+        return clock.read(times)
+
+    return sample
+
+
+async def _bulk_create(number: int, results: TestResultsRepository) -> Taken:
+    given = fresh_results(number)
+    clock = Clock()
+    await results.bulk_create(given)
+    return clock.read()
+
+
+async def _prune(number: int, results: TestResultsRepository) -> Taken:
+    old = {"created_at": MIN_MOMENT}
+    await results.bulk_create(one.model_copy(update=old) for one in fresh_results(number))
+    clock = Clock()
+    pruned = await results.prune(STORED_SINCE)
+    taken = clock.read()
+    if pruned != number:
+        raise RuntimeError(f"{pruned} were pruned, not {number}")
+    return taken
+
+
+async def _disable_triggers(stage: Stage) -> None:
+    async with connected(stage.url) as connection:
+        for schema in (UNAUDITED, UNAUDITED_TOO):
+            for table in ("test_runs", "test_results"):
+                await connection.execute(f"ALTER TABLE {schema}.{table} DISABLE TRIGGER USER")
+
+
+async def _vacuum(stage: Stage, table: str) -> None:
+    async with connected(stage.url) as connection:
+        for schema in _SCHEMAS.values():
+            await connection.execute(f"VACUUM {schema}.{table}")
+
+
+async def _forget_fresh(stage: Stage) -> None:
+    async with connected(stage.url) as connection:
+        await connection.execute("SET session_replication_role = replica")  # no audit trail
+        for schema in _SCHEMAS.values():
+            await connection.execute(
+                f"DELETE FROM {schema}.test_results WHERE run_id = $1", FRESH_RUN
+            )
+    await _vacuum(stage, "test_results")
