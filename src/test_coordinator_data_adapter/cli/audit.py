@@ -65,12 +65,12 @@ def history(
 ) -> None:
     """Show everything that was done to one entity.
 
-    Exit code 0 when it is shown, 2 when a setting is wrong, 3 when the database cannot be
-    used.
+    Exit code 0 when it is shown, 2 when a setting or the ID is wrong, 3 when the database
+    cannot be used.
     """
 
     async def command() -> list[AuditRecord]:
-        async with opened() as store:
+        async with opened(needed=True) as store:
             return await store.factory.get_audit_repository().history(kind, entity_id)
 
     records = run(command)
@@ -102,7 +102,7 @@ def export(
     query = AuditQuery(recorded_since=None if since is None else _moment(since))
 
     async def command() -> None:
-        async with opened() as store:
+        async with opened(needed=True) as store:
             trail: AuditRepository = store.factory.get_audit_repository()
             async for record in trail.stream(query, batch_size=_AT_ONCE):
                 _write(record)

@@ -40,7 +40,7 @@ def prune(
     """
 
     async def command() -> tuple[RetentionReport, str]:
-        async with opened(allow_degraded=allow_degraded) as store:
+        async with opened(allow_degraded=allow_degraded, needed=True) as store:
             console = errors()
             bar = Progress(
                 TextColumn("{task.description}"),

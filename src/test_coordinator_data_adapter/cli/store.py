@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from test_coordinator_data_adapter.cli.screen import errors
 from test_coordinator_data_adapter.config import AdapterConfig
-from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
+from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError, InvalidValueError
 from test_coordinator_data_adapter.factory import AdapterFactory
 from test_coordinator_data_adapter.observability import Observer
 
@@ -61,18 +61,25 @@ class Store:
 
 @asynccontextmanager
 async def opened(
-    *, allow_degraded: bool = False, private: bool = False, observers: Sequence[Observer] = ()
+    *,
+    allow_degraded: bool = False,
+    needed: bool = False,
+    private: bool = False,
+    observers: Sequence[Observer] = (),
 ) -> AsyncGenerator[Store]:
     """The store that the environment configures, for as long as the block lasts.
 
     Args:
         allow_degraded: go on in memory when the database that was configured cannot be used.
+        needed: nothing can be done in memory, so that the database of the defaults has to be
+            there when nothing is configured.
         private: when nothing is configured, use a private server that remembers instead of
             the database of the defaults, or memory where that server is not installed.
         observers: who is told what happens on the way.
 
     Raises:
-        typer.Exit: a database was configured and cannot be used; standard error says why.
+        typer.Exit: a database was configured, or is needed, and cannot be used; standard error
+            says why.
     """
     config = AdapterConfig()
     chosen = config.in_memory or not _STORES.isdisjoint(config.model_fields_set)
@@ -95,8 +102,9 @@ async def opened(
             raise _unusable(str(broken)) from None
         postgres = cast("dict[str, object]", (await factory.health_check())["postgres"])
         live = postgres["connected"] is True
-        if not live and chosen and not config.in_memory and not allow_degraded:
-            raise _unusable(f"{postgres['error']}; --allow-degraded goes on in memory")
+        if not live and (chosen or needed) and not config.in_memory and not allow_degraded:
+            otherwise = "" if needed else "; --allow-degraded goes on in memory"
+            raise _unusable(f"{postgres['error']}{otherwise}")
         yield Store(factory, _name(config, postgres) if live else _MEMORY, advice)
 
 
@@ -130,7 +138,7 @@ def run(command: Callable[[], Awaitable[Result]]) -> Result:
             about = ["configuration", *map(str, problem["loc"]), problem["msg"]]
             errors().print(": ".join(about), soft_wrap=True)
         raise typer.Exit(EXIT_USAGE) from None
-    except ConfigurationError as broken:
+    except (ConfigurationError, InvalidValueError) as broken:
         errors().print(str(broken), soft_wrap=True)
         raise typer.Exit(EXIT_USAGE) from None
     except AdapterError as broken:

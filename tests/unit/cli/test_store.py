@@ -5,7 +5,11 @@ import typer
 
 from test_coordinator_data_adapter.cli import store as module
 from test_coordinator_data_adapter.cli.store import opened, run
-from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
+from test_coordinator_data_adapter.errors import (
+    ConfigurationError,
+    InvalidValueError,
+    UnavailableError,
+)
 
 
 @pytest.mark.parametrize(
@@ -13,6 +17,7 @@ from test_coordinator_data_adapter.errors import ConfigurationError, Unavailable
     [
         (UnavailableError("the database does not answer"), 3),
         (ConfigurationError("the schema is missing: run migrate"), 2),
+        (InvalidValueError("entity_id must be text", field="entity_id", rule="be text"), 2),
     ],
 )
 def test_an_error_of_the_store_is_a_message_and_an_exit_code(error, code, capsys):
@@ -82,6 +87,21 @@ def test_a_configured_database_that_cannot_be_used_ends_the_command(call, dead_d
     assert "--allow-degraded" in result.stderr
     assert "hunter2" not in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["prune", "audit history test_run run-1", "audit export"], ids=lambda told: told[:10]
+)
+def test_what_makes_no_sense_in_memory_needs_the_database_of_the_defaults_too(
+    call, dead_database, monkeypatch, command
+):
+    monkeypatch.setattr(module, "_STORES", frozenset())  # as if the dead one were the default
+
+    result = call(*command.split())
+
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert "cannot be used" in result.stderr
 
 
 @pytest.mark.parametrize("url", ["postgresql://me@127.0.0.1:1/none", "postgresql://me@h:x/none"])
