@@ -84,7 +84,8 @@ class Supervisor:
     """Opens a backend, tries again in the background while it cannot, and knows how it is.
 
     Once live it stays live for whoever asks: what was written to a real backend is never
-    answered from memory afterwards; a backend that dies later shows in `health`.
+    answered from memory afterwards; a backend that dies later, or refuses later, shows in
+    `health`.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class Supervisor:
         told = _Health(
             connected=self.is_live and self._error is None,
             error=None if self._error is None else str(self._error),
-            state=self.state.value,
+            state=(BackendState.MISCONFIGURED if self._is_refused else self.state).value,
             degraded_since=None if self._since is None else self._since.isoformat(),
         )
         return {**told, **facts}
@@ -239,16 +240,23 @@ class Supervisor:
                 return
             failures += 1
 
+    @property
+    def _is_refused(self) -> bool:
+        return isinstance(self._error, ConfigurationError)
+
     def _note_failed(self, failure: AdapterError) -> None:
-        if self._error is None:
-            self._since = self._clock()
-            self._events.warning(
-                "backend_lost",
-                backend=self._backend.name,
-                error=str(failure),
-                still_works="calls raise until it is back",
-            )
+        was_lost, was_refused = self._error is not None, self._is_refused
+        self._since = self._since or self._clock()
         self._error = failure
+        if was_lost and was_refused is self._is_refused:
+            return
+        tell = self._events.error if self._is_refused else self._events.warning
+        tell(
+            "backend_misconfigured" if self._is_refused else "backend_lost",
+            backend=self._backend.name,
+            error=str(failure),
+            still_works="calls raise until it is back",
+        )
 
     def _note_recovered(self) -> None:
         if self._since is not None:

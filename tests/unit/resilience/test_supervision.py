@@ -197,6 +197,32 @@ async def test_a_live_backend_that_dies_stays_live_for_callers_and_says_so_in_he
     await supervised.supervisor.stop()
 
 
+async def test_a_live_backend_that_refuses_later_is_misconfigured_and_stays_live_for_callers(
+    told: list[dict[str, Any]],
+) -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+
+    supervised.backend.asking = DOWN
+    await supervised.supervisor.health(1.0)
+    supervised.backend.asking = WRONG
+    first = await supervised.supervisor.health(1.0)
+    await supervised.supervisor.health(1.0)
+    supervised.backend.asking = None
+    second = await supervised.supervisor.health(1.0)
+
+    assert supervised.supervisor.is_live
+    assert (first["state"], first["connected"]) == ("misconfigured", False)
+    assert first["error"] == str(WRONG)
+    assert (second["state"], second["connected"]) == ("live", True)
+    assert names(told)[1:] == [
+        ("warning", "backend_lost"),
+        ("error", "backend_misconfigured"),
+        ("info", "backend_recovered"),
+    ]
+    await supervised.supervisor.stop()
+
+
 async def test_health_ends_within_its_time_when_the_backend_hangs() -> None:
     supervised = Supervised(ScriptedBackend())
     await supervised.supervisor.start(strict=False)
