@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         OpenPostgres,
         PostgresBackend,
     )
+    from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
     from test_coordinator_data_adapter.adapters.redis.backend import OpenRedis, RedisBackend
     from test_coordinator_data_adapter.config import AdapterConfig
     from test_coordinator_data_adapter.embedded import PostgresEndpoint
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 # Drivers and private servers are imported when something is opened, not when the package is
 # imported: hence the imports within the functions.
 
-__all__ = ["Supervised", "postgres_backend", "redis_backend"]
+__all__ = ["Supervised", "postgres_backend", "postgres_tls", "redis_backend"]
 
 OpenT = TypeVar("OpenT")
 
@@ -59,12 +60,9 @@ def postgres_backend(
 ) -> Supervised[OpenPostgres]:
     """PostgreSQL where the settings say it is, or a private one; nothing is opened yet."""
 
-    def make(url: str) -> PostgresBackend:
+    def make(url: str, tls: TlsSettings) -> PostgresBackend:
         from test_coordinator_data_adapter.adapters.postgres.backend import PostgresBackend
-        from test_coordinator_data_adapter.adapters.postgres.settings import (
-            DatabaseSettings,
-            TlsSettings,
-        )
+        from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 
         settings = DatabaseSettings(
             url=url,
@@ -79,12 +77,7 @@ def postgres_backend(
             idle_in_transaction_timeout=config.postgres_idle_in_transaction_timeout,
             application_name=f"{config.service_instance_name} {config.service_version}",
             audit_actor=config.audit_actor,
-            tls=TlsSettings(
-                mode=config.postgres_tls,
-                root_certificate=config.postgres_tls_ca,
-                certificate=config.postgres_tls_cert,
-                key=config.postgres_tls_key,
-            ),
+            tls=tls,
         )
         return PostgresBackend(settings, batch_size=config.batch_size, hooks_at=watch.hooks)
 
@@ -98,13 +91,14 @@ def postgres_backend(
         late = LateBackend(
             "postgres",
             place_of(config.postgres_url, 5432),
-            lambda: make(config.postgres_url),
+            lambda: make(config.postgres_url, postgres_tls(config, config.postgres_url)),
             patience=config.postgres_connect_timeout,
         )
         supervisor = supervised_by(late, deadline=config.postgres_connect_timeout + 2.0)
         return Supervised(supervisor, lambda: late.inner.opened, late.load)
 
     from test_coordinator_data_adapter.adapters.postgres.migration import migrate
+    from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
     from test_coordinator_data_adapter.embedded import EmbeddedPostgres
     from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
 
@@ -114,7 +108,8 @@ def postgres_backend(
     embedded = EmbeddedBackend(
         "postgres",
         EmbeddedPostgres(config.embedded_data_dir),
-        lambda endpoint: make(endpoint.application_url),
+        # What the settings say of another server does not concern this one.
+        lambda endpoint: make(endpoint.application_url, TlsSettings(mode="disable")),
         prepare=bring_the_schema,
     )
     return Supervised(
@@ -122,8 +117,22 @@ def postgres_backend(
     )
 
 
+def postgres_tls(config: AdapterConfig, url: str) -> TlsSettings:
+    """How the settings protect the way to the PostgreSQL of a URL."""
+    from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
+
+    return TlsSettings(
+        mode=config.postgres_tls_to(url),
+        root_certificate=config.postgres_tls_ca,
+        certificate=config.postgres_tls_cert,
+        key=config.postgres_tls_key,
+    )
+
+
 def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supervised[OpenRedis]:
     """Redis where the settings say it is, or a private one; nothing is opened yet."""
+    # What the settings say of another server does not concern that one.
+    private = config.embedded_data_dir is not None
 
     def make(url: str) -> RedisBackend:
         from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings, Tls
@@ -143,8 +152,8 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
             pool_timeout=config.redis_pool_timeout,
             socket_timeout=config.redis_socket_timeout,
             connect_timeout=config.redis_socket_connect_timeout,
-            tls=None if tls == Tls() else tls,
-            cluster=config.redis_cluster and config.embedded_data_dir is None,
+            tls=None if private or tls == Tls() else tls,
+            cluster=config.redis_cluster and not private,
             sentinel_username=config.redis_sentinel_username,
             sentinel_password=None if secret is None else secret.get_secret_value(),
         )

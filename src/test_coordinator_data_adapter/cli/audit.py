@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 from rich.table import Table
 
+from test_coordinator_data_adapter.backends import postgres_tls
 from test_coordinator_data_adapter.cli.screen import errors, plain, show, table
 from test_coordinator_data_adapter.cli.store import EXIT_USAGE, opened, run
 from test_coordinator_data_adapter.config import AdapterConfig
@@ -173,22 +174,15 @@ def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) ->
     async def command() -> ResultT:
         from test_coordinator_data_adapter.adapters.postgres.database import Database
         from test_coordinator_data_adapter.adapters.postgres.seals import Seals
-        from test_coordinator_data_adapter.adapters.postgres.settings import (
-            DatabaseSettings,
-            TlsSettings,
-        )
+        from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 
         config = AdapterConfig()
+        auditor = url or config.migration_url or config.postgres_url
         settings = DatabaseSettings(
-            url=url or config.migration_url or config.postgres_url,
+            url=auditor,
             schema=config.postgres_schema,
             query_timeout=config.query_timeout,
-            tls=TlsSettings(
-                mode=config.postgres_tls,
-                root_certificate=config.postgres_tls_ca,
-                certificate=config.postgres_tls_cert,
-                key=config.postgres_tls_key,
-            ),
+            tls=postgres_tls(config, auditor),
         )
         database = Database(settings)
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from test_coordinator_data_adapter.backends import postgres_tls
 from test_coordinator_data_adapter.cli.screen import errors
 from test_coordinator_data_adapter.cli.store import run
 from test_coordinator_data_adapter.config import AdapterConfig
@@ -63,16 +64,10 @@ def migrate_schema(
             migrate,
             schema_state_at,
         )
-        from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
 
         config = AdapterConfig()
         owner = url or config.migration_url or config.postgres_url
-        tls = TlsSettings(
-            mode=config.postgres_tls_to(owner),
-            root_certificate=config.postgres_tls_ca,
-            certificate=config.postgres_tls_cert,
-            key=config.postgres_tls_key,
-        )
+        tls = postgres_tls(config, owner)
         schema = config.postgres_schema
         if check:
             state = await schema_state_at(owner, schema, tls=tls)
