@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from time import monotonic, thread_time
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,8 +28,31 @@ from test_coordinator_data_adapter.observability import (
 from test_coordinator_data_adapter.observability.otel import OpenTelemetryObserver
 from test_coordinator_data_adapter.observability.prometheus import PrometheusObserver
 
+SETTINGS = "TEST_COORDINATOR_ADAPTER_"
+TICK = 0.01
+
+# The same examples in every run, and no verdict on how busy the machine is.
+settings.register_profile(
+    "same",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 # `pytest --hypothesis-profile=deep` looks for what a hundred examples do not find.
-settings.register_profile("deep", max_examples=3000)
+settings.register_profile(
+    "deep", settings.get_profile("same"), derandomize=False, max_examples=3000
+)
+settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> Iterator[None]:
+    """What the developer has set for the service decides nothing here, but for the servers."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in list(os.environ):
+            if name.upper().startswith(SETTINGS) and not name.startswith(f"{SETTINGS}TEST_"):
+                environment.delenv(name)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +60,53 @@ def _nobody_has_configured_structlog() -> Iterator[None]:
     """What a test configures, `capture_logs` included, is gone with it."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """A port of this machine where nobody listens and, while the test lasts, nobody can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+async def stopwatch() -> AsyncIterator[Callable[[], float]]:
+    """The seconds that this test's event loop has had, for bounds on how long a call may take.
+
+    While a busy machine lets the loop wait its turn, this clock stands still; what the loop
+    itself spends or waits for counts in full.
+    """
+    had = 0.0
+
+    async def run() -> None:
+        nonlocal had
+        while True:
+            began, worked = monotonic(), thread_time()
+            await asyncio.sleep(TICK)
+            had += min(monotonic() - began, 2 * TICK + thread_time() - worked)
+
+    running = asyncio.create_task(run())
+    yield lambda: had
+    running.cancel()
+    await asyncio.wait([running])
+
+
+@pytest.fixture
+def outcome(
+    stopwatch: Callable[[], float],
+) -> Callable[[Awaitable[object]], Awaitable[tuple[object, float]]]:
+    """Awaits a call; gives what it ended with, error or not, and its seconds by the stopwatch."""
+
+    async def outcome(call: Awaitable[object]) -> tuple[object, float]:
+        began = stopwatch()
+        try:
+            answer: object = await call
+        except Exception as error:  # noqa: BLE001 - which one it is, is the question
+            answer = error
+        return answer, stopwatch() - began
+
+    return outcome
 
 
 class Balance:

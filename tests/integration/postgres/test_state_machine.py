@@ -443,7 +443,6 @@ def test_the_stub_and_postgresql_answer_alike(machine):
         settings=settings(
             max_examples=max(1, settings.default.max_examples // 3),
             stateful_step_count=40,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -29,7 +29,6 @@ from test_coordinator_data_adapter.models import ServiceInfo
 SETTINGS = settings(
     max_examples=25,
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 

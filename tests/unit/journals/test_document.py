@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from test_coordinator_data_adapter.errors import InvalidValueError
@@ -209,7 +209,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_journal_with_anything_anywhere_is_read_or_refused_and_nothing_else(build, data):
     journal = json.loads(build.sample(data.draw(st.sampled_from(SAMPLES))))
@@ -232,7 +232,7 @@ def test_a_journal_with_anything_anywhere_is_read_or_refused_and_nothing_else(bu
         )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_a_journal_with_damaged_bytes_is_read_or_refused_and_nothing_else(build, data):
     content = bytearray(build.sample("failed_before"))

@@ -75,8 +75,9 @@ async def make_database() -> AsyncIterator[MakeDatabase]:
             "schema": "waist",
             "pool_size": 4,
             "max_overflow": 2,
-            "pool_timeout": 5.0,
-            "query_timeout": 5.0,
+            "pool_timeout": 30.0,
+            "connect_timeout": 30.0,
+            "query_timeout": 30.0,
             "application_name": f"waist-{uuid.uuid4().hex[:8]}",
         }
         database = Database(
@@ -89,7 +90,7 @@ async def make_database() -> AsyncIterator[MakeDatabase]:
     for database in made:
         # A connection attempt whose caller has left goes on, for connect_timeout at most.
         with suppress(TimeoutError):
-            async with asyncio.timeout(3.0):
+            async with asyncio.timeout(60):
                 while database.pool_status().in_use:  # noqa: ASYNC110 - nothing tells
                     await asyncio.sleep(0.01)
         status = database.pool_status()

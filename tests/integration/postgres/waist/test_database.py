@@ -50,9 +50,9 @@ async def backends(administrator, database) -> list[tuple[str, str]]:
     return [(row["state"], row["query"]) for row in rows]
 
 
-async def eventually(question, expected, *, within=3.0):
+async def eventually(question, expected):
     """The last answer to a question that is asked until it is the expected one."""
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(60):
         while (answer := await question()) != expected:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.02)
     return answer
@@ -156,7 +156,7 @@ async def test_the_server_tells_what_it_is(database):
 
     assert int(facts.version.split(".")[0]) >= 15
     assert (facts.in_recovery, facts.read_only, facts.tls) == (False, False, None)
-    assert 0 < facts.latency < 5
+    assert facts.latency > 0
     assert database.schema == "waist"
     assert database.protection == "prefer"
 
@@ -269,17 +269,21 @@ async def test_trying_again_has_an_end(make_database, url):
 
 
 async def test_no_pause_outlasts_the_deadline(make_database, url):
+    pauses = []
+
+    async def sleep(seconds):
+        pauses.append(seconds)
+
     database = make_database(
         url,
-        query_timeout=1.0,
-        hooks={"random": lambda: 1.0, "backoff": Backoff(9, base=60, cap=60)},
+        query_timeout=59.0,
+        hooks={"random": lambda: 1.0, "sleep": sleep, "backoff": Backoff(9, base=60, cap=60)},
     )
-    began = asyncio.get_running_loop().time()
 
     with pytest.raises(OverloadedError):
         await database.fetch_one(FAIL, "40001", 100)
 
-    assert asyncio.get_running_loop().time() - began < 1.0
+    assert pauses == []
 
 
 async def test_a_statement_that_took_too_long_is_tried_once_more(database):
@@ -294,20 +298,17 @@ async def test_and_only_once(database):
 
 
 async def test_the_servers_own_deadline_comes_first_and_is_definite(make_database, url, writing):
-    database = make_database(url, query_timeout=0.4)
+    database = make_database(url, query_timeout=60.0, statement_timeout=0.1)
 
     with pytest.raises(OverloadedError) as overloaded:
-        await database.fetch(writing("SELECT pg_sleep(10)"))
+        await database.fetch(writing("SELECT pg_sleep(600)"))
 
     assert overloaded.value.sqlstate == "57014"
     assert overloaded.value.outcome == "not_applied"
 
 
 async def test_a_lock_that_is_held_is_waited_for_within_the_deadline(make_database, url, writing):
-    database = make_database(
-        url, query_timeout=1.0, lock_timeout=0.1, hooks={"backoff": Backoff(3, base=0.01)}
-    )
-    began = asyncio.get_running_loop().time()
+    database = make_database(url, lock_timeout=0.1, hooks={"backoff": Backoff(3, base=0.01)})
 
     async with database.transaction() as holder:
         await holder.execute(writing("LOCK TABLE waist.things"))
@@ -315,7 +316,6 @@ async def test_a_lock_that_is_held_is_waited_for_within_the_deadline(make_databa
             await database.execute(INSERT, "id", 1, None)
 
     assert overloaded.value.sqlstate == "55P03"
-    assert asyncio.get_running_loop().time() - began < 1.5
 
 
 async def test_a_plan_that_no_longer_fits_is_made_anew(make_database, own_url, reading, writing):
@@ -398,16 +398,16 @@ async def test_a_transaction_left_open_swallows_nothing_that_follows(database, a
 
 
 async def test_copy_may_take_longer_than_its_deadline_as_long_as_it_goes_on(make_database, url):
-    database = make_database(url, query_timeout=0.8)
+    database = make_database(url, query_timeout=2.0)
 
     def slowly():
-        for number in range(400):
-            time.sleep(0.004)  # what preparing a record takes is taken from the event loop
+        for number in range(250):
+            time.sleep(0.01)  # what preparing a record takes is taken from the event loop
             yield (f"id-{number}",)
 
     await database.copy("things", ("id",), slowly())
 
-    assert await count(database) == 400
+    assert await count(database) == 250
 
 
 async def test_copy_lets_others_have_their_turn(database):
@@ -497,18 +497,19 @@ async def test_callers_beyond_the_pool_wait_their_turn(make_database, url):
     assert database.pool_status().open <= 2
 
 
-async def test_an_exhausted_pool_is_overloaded_when_its_time_is_up(make_database, url):
+async def test_an_exhausted_pool_is_overloaded_when_its_time_is_up(make_database, url, outcome):
     database = make_database(url, pool_size=1, max_overflow=0, pool_timeout=0.2)
-    began = asyncio.get_running_loop().time()
 
     async with database.transaction():
         status = database.pool_status()
-        with pytest.raises(OverloadedError) as overloaded:
-            await database.execute(INSERT, "id", 1, None)
-    took = asyncio.get_running_loop().time() - began
+        began = asyncio.get_running_loop().time()
+        overloaded, seconds = await outcome(database.execute(INSERT, "id", 1, None))
+        took = asyncio.get_running_loop().time() - began
 
-    assert overloaded.value.outcome == "not_applied"
-    assert 0.2 <= took < 1.0
+    assert type(overloaded) is OverloadedError
+    assert overloaded.outcome == "not_applied"
+    assert took >= 0.2
+    assert seconds < 1.0
     assert (status.size, status.limit, status.open, status.in_use) == (1, 1, 1, 1)
     assert await count(database) == 0
 
@@ -525,7 +526,7 @@ async def test_whoever_waits_is_counted(make_database, url):
 
 
 async def test_a_session_gets_the_only_connection_although_it_was_leased(make_database, url):
-    database = make_database(url, pool_size=1, max_overflow=0, pool_timeout=0.5)
+    database = make_database(url, pool_size=1, max_overflow=0)
     pid = (await database.fetch_one(PID))["pid"]
 
     async with database.session_maker()() as session:
@@ -536,7 +537,7 @@ async def test_a_session_gets_the_only_connection_although_it_was_leased(make_da
 
 
 async def test_a_session_that_waits_gets_what_a_statement_gives_back(make_database, url):
-    database = make_database(url, pool_size=1, max_overflow=0, pool_timeout=3.0)
+    database = make_database(url, pool_size=1, max_overflow=0)
 
     async def in_session():
         async with database.session_maker()() as session:
@@ -589,7 +590,7 @@ async def test_those_who_wait_are_served_in_the_order_they_came(make_database, u
 
 
 async def test_whoever_just_gave_a_connection_back_does_not_jump_the_line(make_database, url):
-    database = make_database(url, pool_size=1, max_overflow=0, pool_timeout=1.0)
+    database = make_database(url, pool_size=1, max_overflow=0)
     over = asyncio.Event()
     calls = [0, 0, 0, 0]
 
@@ -607,15 +608,17 @@ async def test_whoever_just_gave_a_connection_back_does_not_jump_the_line(make_d
 
 
 async def test_connections_do_not_grow_old(make_database, url):
-    database = make_database(url, pool_recycle=0.2)
-    pid = (await database.fetch_one(PID))["pid"]
-    again = (await database.fetch_one(PID))["pid"]
+    database, lasting = make_database(url, pool_recycle=0.2), make_database(url, pool_recycle=60)
+
+    async def pids():
+        return [(await each.fetch_one(PID))["pid"] for each in (database, lasting)]
+
+    first = await pids()
     await asyncio.sleep(0.25)
+    later = await pids()
 
-    later = (await database.fetch_one(PID))["pid"]
-
-    assert again == pid
-    assert later != pid
+    assert later[0] != first[0]
+    assert later[1] == first[1]
 
 
 async def test_sessions_do_not_get_old_connections_either(make_database, url):
@@ -635,8 +638,8 @@ async def test_sessions_do_not_get_old_connections_either(make_database, url):
 
 
 async def test_a_cancelled_statement_ends_on_the_server_too(database, administrator):
-    task = asyncio.create_task(database.fetch(SLEEP, 4))
-    await eventually(lambda: backends(administrator, database), [("active", SLEEP.sql)], within=3)
+    task = asyncio.create_task(database.fetch(SLEEP, 25))
+    await eventually(lambda: backends(administrator, database), [("active", SLEEP.sql)])
 
     task.cancel()
     await asyncio.wait([task])
@@ -707,8 +710,7 @@ async def test_every_trip_is_told_once(make_database, url):
     assert trips[0].error is None
     assert isinstance(trips[1].error, DuplicateError)
     assert trips[0].waited > 0
-    assert trips[1].waited < trips[0].waited
-    assert 0 < trips[0].took < 5
+    assert trips[0].took > 0
 
 
 async def test_a_trip_that_was_cancelled_is_told_as_abandoned(make_database, url):
@@ -718,7 +720,7 @@ async def test_a_trip_that_was_cancelled_is_told_as_abandoned(make_database, url
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await database.fetch(SLEEP, 3)
+            await database.fetch(SLEEP, 25)
 
     assert [trip.abandoned for trip in trips] == [False, True]
 
@@ -741,33 +743,30 @@ async def test_the_statements_of_a_transaction_are_told_too(make_database, url):
 
 async def test_only_trips_that_took_long_enough_are_told(make_database, url):
     trips = []
-    database = make_database(
-        url, hooks={"hooks_at": lambda place: Hooks(on_trip=trips.append, trips_from=0.1)}
-    )
 
-    await database.fetch_one(SELECT_ONE)
-    await database.fetch(SLEEP, 0.15)
+    def told_from(seconds):
+        return {"hooks_at": lambda place: Hooks(on_trip=trips.append, trips_from=seconds)}
+
+    await make_database(url, hooks=told_from(60.0)).fetch_one(SELECT_ONE)
+    await make_database(url, hooks=told_from(0.1)).fetch(SLEEP, 0.15)
 
     assert [trip.command for trip in trips] == [SLEEP.sql]
 
 
 async def test_repeats_and_time_outs_are_told(make_database, url):
     trips = []
-    database = make_database(
-        url,
-        query_timeout=0.5,
-        hooks={"hooks_at": lambda place: Hooks(on_trip=trips.append), "backoff": Backoff(2, 0.0)},
-    )
+    hooks = {"hooks_at": lambda place: Hooks(on_trip=trips.append), "backoff": Backoff(2, 0.0)}
 
     with pytest.raises(OverloadedError):
-        await database.fetch_one(FAIL, "40001", 100)
+        await make_database(url, hooks=hooks).fetch_one(FAIL, "40001", 100)
     with pytest.raises(OverloadedError):
-        await database.fetch(SLEEP, 3)
+        await make_database(url, statement_timeout=0.1, hooks=hooks).fetch(SLEEP, 25)
 
     assert [(trip.retries, trip.timed_out) for trip in trips] == [
         (0, False),
         (1, False),
         (0, True),
+        (1, True),
     ]
 
 
@@ -834,17 +833,16 @@ async def test_a_session_that_forgets_its_transaction_leaves_none_to_the_next(da
 # The end
 
 
-async def test_what_is_under_way_when_all_is_closed_ends_at_once(make_database, url):
+async def test_what_is_under_way_when_all_is_closed_ends_at_once(make_database, url, outcome):
     database = make_database(url)
-    reads = asyncio.create_task(database.fetch(SLEEP, 4))
+    reads = asyncio.create_task(database.fetch(SLEEP, 25))
     await eventually(lambda: asyncio.sleep(0, database.pool_status().open), 1)
-    began = asyncio.get_running_loop().time()
 
-    await database.aclose()
+    _, closing = await outcome(database.aclose())
+    read, reading = await outcome(reads)
 
-    with pytest.raises(UnavailableError):
-        await reads
-    assert asyncio.get_running_loop().time() - began < 1.0
+    assert type(read) is UnavailableError
+    assert closing + reading < 1.0
 
 
 async def test_after_closing_nothing_is_sent_and_nothing_is_left(make_database, url, administrator):

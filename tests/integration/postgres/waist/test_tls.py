@@ -22,7 +22,6 @@ PROGRAMS = system_postgres_programs()
 NEEDS_TLS = pytest.mark.skipif(
     PROGRAMS is None, reason="no PostgreSQL of the system, and that of the wheel has no TLS"
 )
-DEADLINES = {"pool_timeout": 2.0, "connect_timeout": 2.0, "query_timeout": 2.0, "schema": "public"}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ async def test_the_right_authority_and_name_are_trusted(make_database, encrypted
     database = make_database(
         encrypted.url(host="localhost"),
         tls=TlsSettings("verify-full", root_certificate=files / "ca.pem"),
-        **DEADLINES,
+        schema="public",
     )
 
     facts = await database.open()
@@ -95,7 +94,7 @@ async def test_the_right_authority_and_name_are_trusted(make_database, encrypted
 async def test_libpqs_options_in_the_url_do_the_same(make_database, encrypted, files):
     url = encrypted.url(host="localhost")
     database = make_database(
-        f"{url}?sslmode=verify-full&sslrootcert={files / 'ca.pem'}", **DEADLINES
+        f"{url}?sslmode=verify-full&sslrootcert={files / 'ca.pem'}", schema="public"
     )
 
     facts = await database.open()
@@ -110,7 +109,7 @@ async def test_a_strange_authority_is_refused(make_database, encrypted, files, m
     database = make_database(
         encrypted.url(host="localhost"),
         tls=TlsSettings(mode, root_certificate=files / "stranger.pem"),
-        **DEADLINES,
+        schema="public",
     )
 
     with pytest.raises(ConfigurationError, match="TLS"):
@@ -120,7 +119,7 @@ async def test_a_strange_authority_is_refused(make_database, encrypted, files, m
 @NEEDS_TLS
 async def test_the_systems_authorities_do_not_vouch_for_ours(make_database, encrypted):
     database = make_database(
-        encrypted.url(host="localhost"), tls=TlsSettings("verify-full"), **DEADLINES
+        encrypted.url(host="localhost"), tls=TlsSettings("verify-full"), schema="public"
     )
 
     with pytest.raises(ConfigurationError, match="TLS"):
@@ -134,10 +133,10 @@ async def test_another_host_name_is_refused_and_only_by_verify_full(
     authority = files / "ca.pem"
     by_address = encrypted.url(host="127.0.0.1")
     full = make_database(
-        by_address, tls=TlsSettings("verify-full", root_certificate=authority), **DEADLINES
+        by_address, tls=TlsSettings("verify-full", root_certificate=authority), schema="public"
     )
     authority_only = make_database(
-        by_address, tls=TlsSettings("require", root_certificate=authority), **DEADLINES
+        by_address, tls=TlsSettings("require", root_certificate=authority), schema="public"
     )
 
     with pytest.raises(ConfigurationError, match="TLS"):
@@ -150,14 +149,14 @@ async def test_another_host_name_is_refused_and_only_by_verify_full(
 async def test_without_an_authority_it_is_encrypted_for_whoever_it_is(
     make_database, encrypted, mode
 ):
-    database = make_database(encrypted.url(), tls=TlsSettings(mode), **DEADLINES)
+    database = make_database(encrypted.url(), tls=TlsSettings(mode), schema="public")
 
     assert (await database.open()).tls is not None
 
 
 @NEEDS_TLS
 async def test_disabled_is_plain(make_database, encrypted):
-    database = make_database(encrypted.url(), tls=TlsSettings("disable"), **DEADLINES)
+    database = make_database(encrypted.url(), tls=TlsSettings("disable"), schema="public")
 
     assert (await database.open()).tls is None
 
@@ -176,10 +175,10 @@ async def test_a_certificate_opens_the_door_for_a_role_without_password(
             certificate=files / "client.pem",
             key=files / "client.key",
         ),
-        **DEADLINES,
+        schema="public",
     )
     hidden = make_database(
-        url, tls=TlsSettings("verify-full", root_certificate=authority), **DEADLINES
+        url, tls=TlsSettings("verify-full", root_certificate=authority), schema="public"
     )
 
     assert (await shown.open()).tls is not None
@@ -206,21 +205,21 @@ async def test_a_key_that_is_encrypted_asks_nobody_on_the_terminal(make_database
 
 @pytest.mark.parametrize("mode", ["require", "verify-full"])
 async def test_a_server_without_tls_is_refused_where_tls_is_demanded(make_database, server, mode):
-    database = make_database(server.url(), tls=TlsSettings(mode), **DEADLINES)
+    database = make_database(server.url(), tls=TlsSettings(mode), schema="public")
 
     with pytest.raises(ConfigurationError, match="TLS"):
         await database.open()
 
 
 async def test_a_server_without_tls_will_do_where_it_is_only_preferred(make_database, server):
-    database = make_database(server.url(), tls=TlsSettings("prefer"), **DEADLINES)
+    database = make_database(server.url(), tls=TlsSettings("prefer"), schema="public")
 
     assert (await database.open()).tls is None
 
 
 async def test_a_url_cannot_talk_the_demand_away(make_database, server):
     database = make_database(
-        f"{server.url()}?sslmode=disable", tls=TlsSettings("verify-full"), **DEADLINES
+        f"{server.url()}?sslmode=disable", tls=TlsSettings("verify-full"), schema="public"
     )
 
     with pytest.raises(ConfigurationError, match="TLS"):
@@ -238,7 +237,9 @@ async def test_a_connection_that_breaks_off_during_the_handshake_is_an_outage(ma
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         database = make_database(
-            f"postgresql://guest@127.0.0.1:{port}/tests", tls=TlsSettings("require"), **DEADLINES
+            f"postgresql://guest@127.0.0.1:{port}/tests",
+            tls=TlsSettings("require"),
+            schema="public",
         )
         hanging_up = asyncio.create_task(asyncio.to_thread(hang_up, listener))
         with pytest.raises(UnavailableError):
