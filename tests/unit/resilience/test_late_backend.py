@@ -50,8 +50,8 @@ def test_where_to_knock_is_read_from_simple_urls_only(
     assert place_of(url, 5432) == place
 
 
-async def test_nothing_is_made_while_nobody_answers(unused_tcp_port: int) -> None:
-    late = LateBackend("postgres", ("127.0.0.1", unused_tcp_port), Made, patience=1.0)
+async def test_nothing_is_made_while_nobody_answers(refusing_port: int) -> None:
+    late = LateBackend("postgres", ("127.0.0.1", refusing_port), Made, patience=60.0)
 
     with pytest.raises(UnavailableError, match="does not answer"):
         await late.open()
@@ -63,7 +63,7 @@ async def test_nothing_is_made_while_nobody_answers(unused_tcp_port: int) -> Non
 
 async def test_it_is_made_once_in_a_thread_when_somebody_answers() -> None:
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-    late = LateBackend("postgres", server.sockets[0].getsockname()[:2], Made, patience=1.0)
+    late = LateBackend("postgres", server.sockets[0].getsockname()[:2], Made, patience=60.0)
 
     await late.open()
     await late.open()
@@ -78,6 +78,6 @@ async def test_it_is_made_once_in_a_thread_when_somebody_answers() -> None:
 
 
 async def test_without_a_place_to_knock_it_is_made_at_once() -> None:
-    late = LateBackend("redis", None, Made, patience=1.0)
+    late = LateBackend("redis", None, Made, patience=60.0)
 
     assert await late.load()

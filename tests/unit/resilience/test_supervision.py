@@ -52,7 +52,7 @@ class ScriptedBackend:
 class Supervised:
     """A supervisor whose pauses last until the test lets them end."""
 
-    def __init__(self, backend: ScriptedBackend, *, deadline: float = 5.0) -> None:
+    def __init__(self, backend: ScriptedBackend, *, deadline: float = 60.0) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.pauses: list[float] = []
         self.go_on = asyncio.Semaphore(0)
@@ -92,7 +92,7 @@ async def test_a_backend_that_answers_is_live(told: list[dict[str, Any]]) -> Non
     supervised = Supervised(ScriptedBackend())
 
     await supervised.supervisor.start(strict=False)
-    health = await supervised.supervisor.health(1.0)
+    health = await supervised.supervisor.health(60.0)
     await supervised.supervisor.stop()
 
     assert health.pop("latency_ms") >= 0
@@ -144,7 +144,7 @@ async def test_a_misconfigured_backend_is_an_error_once_and_is_probed_all_the_sa
     supervised = Supervised(ScriptedBackend(WRONG, WRONG, DOWN))
 
     await supervised.supervisor.start(strict=False)
-    health = await supervised.supervisor.health(1.0)
+    health = await supervised.supervisor.health(60.0)
     await supervised.probe()
     await supervised.probe()
 
@@ -168,7 +168,7 @@ async def test_an_attempt_that_hangs_ends_at_its_deadline() -> None:
     supervised = Supervised(ScriptedBackend(hangs=True), deadline=0.01)
 
     await supervised.supervisor.start(strict=True)
-    health = await supervised.supervisor.health(1.0)
+    health = await supervised.supervisor.health(60.0)
 
     assert health["state"] == "unavailable"
     assert "0.01 s" in health["error"]
@@ -182,11 +182,11 @@ async def test_a_live_backend_that_dies_stays_live_for_callers_and_says_so_in_he
     await supervised.supervisor.start(strict=False)
 
     supervised.backend.asking = DOWN
-    first = await supervised.supervisor.health(1.0)
+    first = await supervised.supervisor.health(60.0)
     supervised.now += timedelta(minutes=5)
-    second = await supervised.supervisor.health(1.0)
+    second = await supervised.supervisor.health(60.0)
     supervised.backend.asking = None
-    third = await supervised.supervisor.health(1.0)
+    third = await supervised.supervisor.health(60.0)
 
     assert supervised.supervisor.is_live
     assert (first["connected"], second["connected"], third["connected"]) == (False, False, True)
