@@ -171,7 +171,7 @@ def cluster_urls(
 ) -> Iterator[tuple[str, ...]]:
     """The URLs of the three nodes of a cluster."""
     folder = tmp_path_factory.mktemp("cluster")
-    config = ["cluster-enabled yes", "cluster-node-timeout 2000"]
+    config = ["cluster-enabled yes", "cluster-node-timeout 60000"]
     with contextlib.ExitStack() as started:
         nodes = [
             started.enter_context(ThrowawayValkey(folder / str(number), config=config))
@@ -191,7 +191,7 @@ def _form_cluster(nodes: list[ThrowawayValkey]) -> None:
             last = 16383 if number == len(nodes) - 1 else (number + 1) * share - 1
             admin.execute_command("CLUSTER", "ADDSLOTSRANGE", number * share, last)
             admins[0].execute_command("CLUSTER", "MEET", nodes[number].host, nodes[number].port)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not all(_knows(admin, len(nodes)) for admin in admins):
             assert time.monotonic() < deadline, "the cluster did not form"
             time.sleep(0.02)

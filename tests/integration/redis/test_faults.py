@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -28,6 +28,7 @@ from test_coordinator_data_adapter.testing.builders import a_service
 from test_coordinator_data_adapter.testing.servers import ThrowawayValkey
 
 DEADLINE = 0.4
+IMPATIENT = dict.fromkeys(("pool_timeout", "connect_timeout", "socket_timeout"), DEADLINE)
 IN_TIME = 3 * DEADLINE + 1.0
 """Waiting, connecting, the trip; and the second that is allowed on top."""
 
@@ -40,6 +41,7 @@ def server(server_folder):
 
 @pytest.fixture
 async def keyspace(server):
+    """One with long deadlines: nothing fails because the machine is busy."""
     opened = Keyspace(settings_of(server))
     yield opened
     assert opened.usage.in_use == 0
@@ -58,9 +60,9 @@ def settings_of(server: ThrowawayValkey, **changes: object) -> KeyspaceSettings:
             "url": server.url(),
             "namespace": "test:faults",
             "pool_size": 4,
-            "pool_timeout": DEADLINE,
-            "connect_timeout": DEADLINE,
-            "socket_timeout": DEADLINE,
+            "pool_timeout": 60,
+            "connect_timeout": 60,
+            "socket_timeout": 60,
             **changes,
         }
     )
@@ -96,29 +98,43 @@ def writes(cache: RedisCacheRepository, services: RedisServiceDiscoveryRepositor
     }
 
 
-async def outcomes(calls: dict[str, Callable[[], Awaitable[object]]]) -> dict[str, type]:
-    """What each call ends with, all of them at once, after seeing that each ends in time."""
+@pytest.fixture
+def outcomes(outcome):
+    """Tells how each of many calls at once ends, the value None being one way; each in time."""
 
-    async def outcome(call: Callable[[], Awaitable[object]]) -> type:
-        before = time.monotonic()
-        try:
-            await call()
-        except AdapterError as error:
-            ended: type = type(error)
-        else:
-            ended = type(None)
-        assert time.monotonic() - before < IN_TIME
-        return ended
+    async def outcomes(calls: dict[str, Callable[[], Awaitable[object]]]) -> dict[str, type | None]:
+        ended = await asyncio.gather(*(outcome(call()) for call in calls.values()))
+        assert max(seconds for _, seconds in ended) < IN_TIME
+        return {
+            name: type(answer) if isinstance(answer, Exception) else None
+            for name, (answer, _) in zip(calls, ended, strict=True)
+        }
 
-    kinds = await asyncio.gather(*map(outcome, calls.values()))
-    return dict(zip(calls, kinds, strict=True))
+    return outcomes
+
+
+async def connected(keyspace: Keyspace, number: int) -> None:
+    """Return when so many connections are open, however short the deadlines are."""
+    async with asyncio.timeout(60):
+        while keyspace.usage.open < number:
+            probes = (keyspace.probe() for _ in range(number))
+            await asyncio.gather(*probes, return_exceptions=True)
+
+
+async def answers(keyspace: Keyspace) -> None:
+    """Return when the server does."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(AdapterError):
+                return await keyspace.probe()
+            await asyncio.sleep(0.02)
 
 
 def repositories(keyspace: Keyspace):
     return RedisCacheRepository(keyspace), RedisServiceDiscoveryRepository(keyspace)
 
 
-async def test_nothing_is_applied_while_the_server_is_down(server, keyspace):
+async def test_nothing_is_applied_while_the_server_is_down(server, keyspace, outcomes):
     calls = {**reads(*repositories(keyspace)), **writes(*repositories(keyspace))}
     server.kill()
 
@@ -127,11 +143,10 @@ async def test_nothing_is_applied_while_the_server_is_down(server, keyspace):
     assert ended == dict.fromkeys(calls, UnavailableError)
 
 
-async def test_a_frozen_server_leaves_writes_unknown_and_reads_undone(server):
-    keyspace = Keyspace(settings_of(server, pool_size=30))
+async def test_a_frozen_server_leaves_writes_unknown_and_reads_undone(server, outcomes):
+    keyspace = Keyspace(settings_of(server, pool_size=30, **IMPATIENT))
     asked, told = reads(*repositories(keyspace)), writes(*repositories(keyspace))
-    await asyncio.gather(*(keyspace.probe() for _ in range(30)))
-    assert keyspace.usage.open == 30
+    await connected(keyspace, 30)
     server.freeze()
 
     ended = await outcomes({**asked, **told})
@@ -141,14 +156,14 @@ async def test_a_frozen_server_leaves_writes_unknown_and_reads_undone(server):
         **dict.fromkeys(asked, UnavailableError),
         **dict.fromkeys(told, OutcomeUnknownError),
     }
-    await keyspace.probe()
+    await answers(keyspace)
     await keyspace.aclose()
 
 
-async def test_calls_that_find_all_connections_frozen_are_overload(server):
-    keyspace = Keyspace(settings_of(server, pool_size=1, pool_timeout=0.1))
+async def test_calls_that_find_all_connections_frozen_are_overload(server, outcomes):
+    keyspace = Keyspace(settings_of(server, pool_size=1, pool_timeout=0.1, socket_timeout=1))
     cache = RedisCacheRepository(keyspace)
-    await keyspace.probe()
+    await answers(keyspace)
     server.freeze()
 
     ended = await outcomes(
@@ -218,7 +233,7 @@ def hang_up(server: ThrowawayValkey) -> None:
 
 async def test_a_count_is_never_repeated(server, keyspace, admin):
     cache, _ = repositories(keyspace)
-    counted = unknown = 0
+    counted = unknown = refused = 0
     for _ in range(100):
         killing = asyncio.create_task(
             admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -228,13 +243,15 @@ async def test_a_count_is_never_repeated(server, keyspace, admin):
             counted += 1
         except OutcomeUnknownError:
             unknown += 1
+        except UnavailableError:  # cut while it was connecting
+            refused += 1
         await killing
 
     assert counted <= await cache.get("counter") <= counted + unknown
-    assert counted + unknown == 100
+    assert counted + unknown + refused == 100
 
 
-async def test_a_replica_refuses_writes_and_nothing_was_applied(server, keyspace, admin):
+async def test_a_replica_refuses_writes_and_nothing_was_applied(server, keyspace, admin, outcomes):
     cache, services = repositories(keyspace)
     await cache.set("key", 1)
     await admin.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -261,7 +278,7 @@ async def test_a_server_without_memory_refuses_what_needs_more(server, keyspace,
 
 
 async def test_writes_that_were_carried_out_in_part_are_unknown(server, admin):
-    keyspace = Keyspace(settings_of(server, socket_timeout=10))
+    keyspace = Keyspace(settings_of(server))
     cache = RedisCacheRepository(keyspace)
     await admin.execute_command("CONFIG", "SET", "maxmemory", "25mb")
     megabyte = "x" * 1_000_000
@@ -273,11 +290,11 @@ async def test_writes_that_were_carried_out_in_part_are_unknown(server, admin):
     await keyspace.aclose()
 
 
-async def test_a_server_that_is_loading_is_unavailable(server, keyspace, admin):
+async def test_a_server_that_is_loading_is_unavailable(server, keyspace, admin, outcomes):
     cache, services = repositories(keyspace)
     await admin.execute_command("CONFIG", "SET", "key-load-delay", "2000")
     await admin.execute_command("CONFIG", "SET", "loading-process-events-interval-bytes", "1024")
-    await admin.execute_command("DEBUG", "POPULATE", "2000", "bulk", "100")
+    await admin.execute_command("DEBUG", "POPULATE", "20000", "bulk", "100")
     loading = asyncio.create_task(admin.execute_command("DEBUG", "RELOAD"))
     while not await is_loading(server):  # noqa: ASYNC110 - the server has no event
         await asyncio.sleep(0.01)
@@ -330,7 +347,7 @@ async def test_of_400_cancelled_calls_none_leaks_or_mixes_up_replies(keyspace):
 
 
 async def test_a_cancelled_wait_for_a_connection_frees_its_place(server):
-    keyspace = Keyspace(settings_of(server, pool_size=1, pool_timeout=30, socket_timeout=30))
+    keyspace = Keyspace(settings_of(server, pool_size=1))
     cache = RedisCacheRepository(keyspace)
     await keyspace.probe()
     server.freeze()
