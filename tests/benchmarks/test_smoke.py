@@ -20,7 +20,7 @@ def test_the_benchmark_runs_and_keeps_every_turn_of_every_operation(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 

@@ -397,7 +397,7 @@ def test_importing_what_is_called_test_warns_no_test_suite(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
         cwd=tmp_path,
     )
 

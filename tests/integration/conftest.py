@@ -8,12 +8,29 @@ from pathlib import Path
 
 import pytest
 
+from test_coordinator_data_adapter.adapters.postgres import migration
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings
 from test_coordinator_data_adapter.testing.servers import (
     DatabaseServer,
     KeyspaceServer,
     session_postgres,
     session_redis,
 )
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines of which a test says nothing are long: nothing fails because of a busy machine."""
+    for settings in (DatabaseSettings, KeyspaceSettings):
+        defaults = settings.__init__.__kwdefaults__
+        for name in defaults.keys() & {"connect_timeout", "pool_timeout", "socket_timeout"}:
+            monkeypatch.setitem(defaults, name, PATIENCE)
+    monkeypatch.setattr(migration, "_CONNECT_TIMEOUT", PATIENCE)
+    for name in ("POSTGRES_CONNECT", "REDIS_SOCKET", "REDIS_SOCKET_CONNECT", "HEALTH_CHECK"):
+        monkeypatch.setenv(f"TEST_COORDINATOR_ADAPTER_{name}_TIMEOUT", str(PATIENCE))
 
 
 @pytest.fixture(scope="session")

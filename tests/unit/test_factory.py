@@ -235,7 +235,7 @@ asyncio.run(main())
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=600,
     )
 
     assert float(done.stdout) < 1.0

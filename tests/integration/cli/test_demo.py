@@ -26,7 +26,7 @@ def demo(tmp_path):
             encoding="utf-8",
             env=environment
             | {"PYTHONPATH": str(SOURCE), "XDG_DATA_HOME": str(tmp_path), "COLUMNS": "80"},
-            timeout=180,
+            timeout=600,
         )
 
     return demo

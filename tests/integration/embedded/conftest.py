@@ -141,7 +141,7 @@ class Owner:
     def leave(self) -> None:
         assert self.process.stdin is not None
         if not self.process.stdin.closed:
-            self.process.communicate(timeout=30)
+            self.process.communicate(timeout=300)
 
     def kill(self) -> None:
         self.process.kill()

@@ -18,7 +18,7 @@ NO_NAME = 54321
 
 
 async def test_a_frozen_server_is_stopped_all_the_same(kind, folder, monkeypatch):
-    monkeypatch.setattr(shared, "_PATIENCE_AFTER_FAILURE", 1.0)
+    monkeypatch.setattr(shared, "_PATIENCE_AFTER_FAILURE", 2.0)
     server = kind.start_in(folder, stop_timeout=0.2)
     await server.start()
     pid = kind.pid(folder)

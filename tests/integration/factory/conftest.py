@@ -35,7 +35,7 @@ def valkey(tmp_path: Path) -> Iterator[ThrowawayValkey]:
 
 @pytest.fixture
 def config(postgres: ThrowawayPostgres, valkey: ThrowawayValkey) -> Callable[..., AdapterConfig]:
-    """Settings for these two servers, impatient ones."""
+    """Settings for these two servers."""
 
     def make(**settings: object) -> AdapterConfig:
         return AdapterConfig.model_validate(
@@ -43,11 +43,6 @@ def config(postgres: ThrowawayPostgres, valkey: ThrowawayValkey) -> Callable[...
                 "postgres_url": postgres.url(),
                 "redis_url": valkey.url(),
                 "postgres_tls": "disable",
-                "postgres_connect_timeout": 1,
-                "query_timeout": 1,
-                "redis_socket_timeout": 1,
-                "redis_socket_connect_timeout": 1,
-                "health_check_timeout": 1,
             }
             | settings
         )

@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import logging
-import time
 import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -33,8 +32,8 @@ Configure = Callable[..., AdapterConfig]
 SECRET = "s3cr3t-passw0rd"
 
 
-async def eventually(check: Callable[[], bool], *, within: float = 15.0) -> None:
-    async with asyncio.timeout(within):
+async def eventually(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
         while not check():  # noqa: ASYNC110 - what is awaited happens in another process
             await asyncio.sleep(0.05)
 
@@ -154,16 +153,14 @@ async def test_a_live_handle_raises_while_its_backend_is_dead_and_works_when_it_
 
 
 async def test_health_is_bounded_while_the_servers_are_frozen(
-    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey, outcome
 ) -> None:
     await up(postgres, valkey)
 
-    async with AdapterFactory(config()) as factory:
+    async with AdapterFactory(config(health_check_timeout=1)) as factory:
         postgres.freeze()
         valkey.freeze()
-        began = time.monotonic()
-        health = await factory.health_check()
-        took = time.monotonic() - began
+        health, took = await outcome(factory.health_check())
         postgres.thaw()
         valkey.thaw()
 
@@ -172,7 +169,7 @@ async def test_health_is_bounded_while_the_servers_are_frozen(
 
 
 async def test_closing_is_bounded_while_the_servers_are_frozen(
-    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey, outcome
 ) -> None:
     await up(postgres, valkey)
     factory = AdapterFactory(config())
@@ -181,10 +178,11 @@ async def test_closing_is_bounded_while_the_servers_are_frozen(
 
     postgres.freeze()
     valkey.freeze()
-    async with asyncio.timeout(5.0):
-        await factory.cleanup()
+    _, took = await outcome(factory.cleanup())
     postgres.thaw()
     valkey.thaw()
+
+    assert took < 5.0
 
 
 async def test_a_missing_schema_is_a_misconfiguration_that_names_the_command(
@@ -270,7 +268,7 @@ async def test_a_registered_service_survives_the_registrys_death_and_is_gone_aft
             before = await registry.get_service_by_id("me")
             valkey.kill()
             await asyncio.to_thread(valkey.start)
-            async with asyncio.timeout(15.0):
+            async with asyncio.timeout(60):
                 while await registry.get_service_by_id("me") is None:  # noqa: ASYNC110 - see above
                     await asyncio.sleep(0.05)
         after = await registry.get_service_by_id("me")

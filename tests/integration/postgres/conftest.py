@@ -154,7 +154,7 @@ async def database(shared_place: Place) -> AsyncIterator[Database]:
     yield database
 
     # A connection that was being opened for a call that was cancelled is opened all the same.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while database.pool_status().in_use or len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     await database.aclose()

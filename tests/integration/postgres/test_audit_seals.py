@@ -19,7 +19,10 @@ from test_coordinator_data_adapter.testing.builders import a_test_result, a_test
 
 SCHEMA = "test_coordinator"
 TRAIL = f"{SCHEMA}.audit_records"
-WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+WAITS = (
+    "SELECT EXISTS (SELECT FROM pg_stat_activity"
+    " WHERE wait_event_type = 'Lock' AND datname = current_database())"
+)
 FORGERY = f"INSERT INTO {TRAIL} (record_id, actor, operation, kind) OVERRIDING SYSTEM VALUE VALUES"
 
 

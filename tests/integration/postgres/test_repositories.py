@@ -193,7 +193,7 @@ async def until_waiting(connection, number):
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await connection.fetchval(query) < number:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.01)
 

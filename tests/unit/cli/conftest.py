@@ -48,7 +48,7 @@ def program():
             check=False,
             encoding="utf-8",
             env=os.environ | changes,
-            timeout=60,
+            timeout=600,
         )
 
     return program

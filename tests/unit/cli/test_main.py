@@ -20,7 +20,7 @@ def test_without_the_extra_the_program_says_how_to_install_it(missing):
         capture_output=True,
         check=False,
         text=True,
-        timeout=60,
+        timeout=600,
     )
 
     assert ended.returncode == 2
@@ -37,7 +37,7 @@ def test_a_missing_module_of_the_package_itself_is_not_taken_for_the_extra():
     )
 
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=600
     )
 
     assert ended.returncode == 1

@@ -465,7 +465,8 @@ async def test_what_is_owed_at_the_end_is_dropped_in_one_last_attempt(
     assert cached.cache.held == {}
 
 
-async def test_the_end_does_not_wait_for_a_cache_that_hangs(writer: Cached) -> None:
+async def test_the_end_does_not_wait_for_a_cache_that_hangs() -> None:
+    writer = Cached(answers=False, patience=0.05)
     scenario = await writer.repository.create(a_scenario())
     writer.cache.hangs = True
     await writer.repository.delete(scenario.scenario_id)

@@ -28,7 +28,7 @@ def project(pytester, monkeypatch):
 def run(project, *arguments):
     if "no:asyncio" not in arguments:
         arguments = (*WITH_ASYNCIO, *arguments)
-    return project.runpytest_subprocess(*AS_A_USER, *arguments, timeout=120)
+    return project.runpytest_subprocess(*AS_A_USER, *arguments, timeout=600)
 
 
 def test_the_package_declares_the_plugin():
@@ -367,7 +367,7 @@ def test_the_coverage_of_a_project_is_its_own(project, monkeypatch):
     command = [sys.executable, "-m", "coverage"]
 
     run_pytest = ["run", "--branch", "--source=shop", "-m", "pytest", *AS_A_USER, *WITH_ASYNCIO]
-    measured = project.run(*command, *run_pytest, timeout=120)
+    measured = project.run(*command, *run_pytest, timeout=600)
     report = project.run(*command, "report", "--fail-under=100", "--show-missing")
 
     measured.assert_outcomes(passed=1)

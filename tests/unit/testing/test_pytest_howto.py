@@ -25,7 +25,7 @@ def test_the_examples_of_the_page_run_as_they_are_printed(pytester, monkeypatch)
         pytester.path.joinpath(name).write_text(content, encoding="utf-8")
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
 
-    result = pytester.runpytest_subprocess("-W", "error", *QUIET, *BY_NAME, timeout=120)
+    result = pytester.runpytest_subprocess("-W", "error", *QUIET, *BY_NAME, timeout=600)
 
     outcomes = result.parseoutcomes()
     assert set(outcomes) == {"passed"}

@@ -75,9 +75,6 @@ async def make_database() -> AsyncIterator[MakeDatabase]:
             "schema": "waist",
             "pool_size": 4,
             "max_overflow": 2,
-            "pool_timeout": 30.0,
-            "connect_timeout": 30.0,
-            "query_timeout": 30.0,
             "application_name": f"waist-{uuid.uuid4().hex[:8]}",
         }
         database = Database(
