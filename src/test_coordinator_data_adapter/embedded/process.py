@@ -29,6 +29,7 @@ Command: TypeAlias = Callable[[str], Sequence[str]]
 
 _POLL_SECONDS = 0.01
 _PATIENCE_SECONDS = 2.0
+_LOCK_SECONDS = 10.0
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 # "&" in a shell makes the server a child of init: nobody here has to reap it, and it may
 # outlive its starter while other owners still use it.
@@ -107,6 +108,14 @@ class FileLock:
         """Wait for the lock; says whether it was got in time."""
         return deadline.poll(self.try_acquire)
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this file, which whoever held the lock may remove."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), self.path.stat())
+        except FileNotFoundError:
+            return False
+
     def unlock(self) -> None:
         """Let go, for every process that inherited the file as well."""
         if self._fd is not None:
@@ -184,7 +193,8 @@ class ServerProcess:
         """
         lock = FileLock(self._lock, self._account)
         try:
-            if not Deadline(1.0).poll(lock.try_acquire):
+            # Whoever asks whether a server runs holds it for a moment.
+            if not lock.acquire(Deadline(_LOCK_SECONDS)):
                 raise UnavailableError("an earlier server in this folder has not ended yet")
             self._remove_stale_pid_files()
             with self._open_log() as log:

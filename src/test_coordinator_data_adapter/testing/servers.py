@@ -53,9 +53,9 @@ _HOST = "127.0.0.1"
 # and so is the port that a server of a cluster talks to the others on.
 _PORTS = range(12000, 22000)
 _CLUSTER_BUS = 10_000
-_SECONDS = 60.0
+_SECONDS = 300.0
 _QUICK_SECONDS = 5.0
-_MOMENT_SECONDS = 0.1
+_MOMENT_SECONDS = 0.5
 _SHARED_MEMORY_LINE = 6
 _REMOVE_SEGMENT = 0
 # What was committed survives the server's death, if not the machine's: hence no
@@ -250,6 +250,7 @@ class ThrowawayServer(ABC):
             try:
                 if (
                     entry.try_acquire()
+                    and entry.is_in_place
                     and _folder_in_use(entry.path) is None
                     and _is_free(port)
                     and _is_free(port + _CLUSTER_BUS)
@@ -265,7 +266,7 @@ def end_orphans() -> None:
     for entry in _registry().iterdir():
         lock = FileLock(entry, Account.of_this_process())
         try:
-            if lock.try_acquire() and _folder_in_use(entry) is None:
+            if lock.try_acquire() and lock.is_in_place and _folder_in_use(entry) is None:
                 folder = Path(entry.read_text())
                 for server in (ThrowawayPostgres, ThrowawayValkey):
                     server.end_orphan(folder)
@@ -291,6 +292,8 @@ def _folder_in_use(entry: Path) -> Path | None:
     users = FileLock(folder / "users", Account.of_this_process())
     try:
         return None if users.try_acquire() else folder
+    except FileNotFoundError:  # removed meanwhile
+        return None
     finally:
         users.release()
 
@@ -517,7 +520,8 @@ class DatabaseServer:
         full_name = f"{self.prefix}{name}"
         lock = FileLock(self.folder / f"template-{name}", Account.of_this_process())
         try:
-            await in_thread(lambda: lock.acquire(Deadline(_SECONDS)))
+            if not await in_thread(lambda: lock.acquire(Deadline(_SECONDS))):
+                raise UnavailableError(f"another process takes too long to build {name}")
             done = self.folder / f"template-{name}-is-built"
             if not done.exists():
                 await self.execute(f"DROP DATABASE IF EXISTS {full_name} WITH (FORCE)")
@@ -595,7 +599,8 @@ def _gate(folder: Path) -> Generator[None]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     gate = FileLock(folder / "gate", Account.of_this_process())
     try:
-        gate.acquire(Deadline(_SECONDS))
+        if not gate.acquire(Deadline(_SECONDS)):
+            raise UnavailableError(f"another process takes too long in {folder}")
         yield
     finally:
         gate.release()

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
+from time import monotonic
 from typing import Any, ClassVar, Final
 
 import pytest
@@ -373,18 +374,27 @@ class CacheSuite(Suite):
     async def test_an_entry_is_gone_the_moment_its_time_is_over(
         self, repository: CacheRepository, advance: Callable[[float], Awaitable[object]]
     ) -> None:
-        await repository.set("set", 1, ttl=1)
-        await repository.set_many({"many": 1, "counter": 5}, ttl=1)
-        await repository.set_many({"shortened": 1, "for good": 1})
-        await repository.expire("shortened", 1)
-        await repository.set("prolonged", 1, ttl=1)
-        await repository.expire("prolonged", 1000)
-        await repository.set("set again", 1, ttl=1)
-        await repository.set("set again", 2)
-        await repository.set("deleted and set", 1, ttl=1)
-        await repository.delete("deleted and set")
-        await repository.set("deleted and set", 2)
-        assert await repository.increment("counter") == 6
+        async def fill() -> int:
+            await repository.set("set", 1, ttl=1)
+            await repository.set_many({"many": 1, "counter": 5}, ttl=1)
+            await repository.set_many({"shortened": 1, "for good": 1})
+            await repository.expire("shortened", 1)
+            await repository.set("prolonged", 1, ttl=1)
+            await repository.expire("prolonged", 1000)
+            await repository.set("set again", 1, ttl=1)
+            await repository.set("set again", 2)
+            await repository.set("deleted and set", 1, ttl=1)
+            await repository.delete("deleted and set")
+            await repository.set("deleted and set", 2)
+            return await repository.increment("counter")
+
+        while True:
+            began = monotonic()
+            counter = await fill()
+            # Where time goes on by itself, a busy machine may have been too slow for it.
+            if self.clock_stands_still or monotonic() - began < 1:
+                break
+        assert counter == 6
         gone = ["set", "many", "counter", "shortened"]
         left = ["deleted and set", "for good", "prolonged", "set again"]
         if self.clock_stands_still:
@@ -640,7 +650,7 @@ class CacheSuite(Suite):
     ) -> None:
         await repository.set("a" * 60, 1)
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await repository.keys("*a" * 20 + "b") == []
             assert await repository.delete_pattern("*a" * 20 + "b") == 0
 

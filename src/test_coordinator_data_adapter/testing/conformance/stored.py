@@ -672,7 +672,7 @@ class StoredSuite(Suite, Generic[EntityT, QueryT]):
                 break
         never_begun = repository.stream(self.everything())
         del never_begun
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             # The event loop closes them in tasks of its own.
             await asyncio.gather(*(asyncio.all_tasks() - tasks), return_exceptions=True)
 
