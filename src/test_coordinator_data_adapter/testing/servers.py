@@ -267,9 +267,9 @@ def end_orphans() -> None:
         lock = FileLock(entry, Account.of_this_process())
         try:
             if lock.try_acquire() and lock.is_in_place and _folder_in_use(entry) is None:
-                folder = Path(entry.read_text())
-                for server in (ThrowawayPostgres, ThrowawayValkey):
-                    server.end_orphan(folder)
+                folder = entry.read_text()
+                for server in (ThrowawayPostgres, ThrowawayValkey) if folder else ():
+                    server.end_orphan(Path(folder))
                 entry.unlink(missing_ok=True)
         finally:
             lock.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
@@ -12,6 +13,7 @@ import pytest
 import redis.asyncio as redis
 
 from test_coordinator_data_adapter.errors import UnavailableError
+from test_coordinator_data_adapter.testing import servers
 from test_coordinator_data_adapter.testing.servers import (
     DatabaseServer,
     KeyspaceServer,
@@ -181,13 +183,36 @@ async def test_the_server_of_a_killed_test_is_ended_by_the_next_session(tmp_path
     pid = int(await test.stdout.readline())
 
     end_orphans()
-    spared = psutil.pid_exists(pid)
+    spared = is_there(pid)
     test.kill()
     await test.communicate()
     end_orphans()
 
     assert spared
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    async with asyncio.timeout(60):
+        while is_there(pid):  # noqa: ASYNC110 - another process may be about it
+            await asyncio.sleep(0.01)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_those_who_look_for_orphans_at_once_are_not_in_each_others_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_registry", lambda: tmp_path)
+    for port in range(500):
+        (tmp_path / str(port)).write_text(str(tmp_path / "gone"))
+
+    with ThreadPoolExecutor(8) as threads:
+        looking = [threads.submit(end_orphans) for _ in range(8)]
+
+    assert [one.exception() for one in looking] == [None] * 8
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
