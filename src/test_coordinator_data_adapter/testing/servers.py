@@ -65,7 +65,7 @@ _FAST: Final[Mapping[str, str]] = {
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
-    "max_connections": "300",
+    "max_connections": "1000",
     "shared_buffers": "64MB",
     "jit": "off",
     # Files in the data folder: shared memory of the system would outlive a killed server.

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +40,13 @@ class Kind:
 
     def is_running(self, pid: int) -> bool:
         return is_alive(pid)
+
+    def has_ended(self, pid: int) -> bool:
+        """Whether a process that has let go of all its files is gone, in a moment at most."""
+        deadline = time.monotonic() + 60
+        while is_alive(pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return not is_alive(pid)
 
     @staticmethod
     def url(endpoint: Any) -> str:

@@ -31,7 +31,7 @@ async def test_data_survive_a_stop_and_a_start(kind, folder):
     async with kind.start_in(folder) as server:
         await kind.remember(kind.url(server.endpoint), "first")
         pid = kind.pid(folder)
-    stopped = not kind.is_running(pid)
+    stopped = kind.has_ended(pid)
     async with kind.start_in(folder) as server:
         remembered = await kind.remembered(kind.url(server.endpoint))
 
@@ -68,7 +68,7 @@ async def test_later_processes_join_and_the_last_one_stops_the_server(kind, fold
         pid = kind.pid(folder)
         other.leave()
         await kind.remember(joined, "still there")
-    stopped = not kind.is_running(other.report["server"])
+    stopped = kind.has_ended(other.report["server"])
 
     assert pid == other.report["server"]
     assert stopped
@@ -83,7 +83,7 @@ async def test_twenty_processes_that_start_at_once_get_one_server(kind, folder, 
     assert len({report["server"] for report in racers.reports}) == 1
     assert len({kind.password(report["url"]) for report in racers.reports}) == 1
     assert running
-    assert not kind.is_running(racers.report["server"])
+    assert kind.has_ended(racers.report["server"])
 
 
 async def test_ten_processes_make_one_new_folder(kind, new_folder, owner):
@@ -104,7 +104,7 @@ async def test_a_server_left_by_a_killed_owner_is_adopted(kind, folder, owner):
 
     assert left_running
     assert adopted == killed.report["server"]
-    assert not kind.is_running(killed.report["server"])
+    assert kind.has_ended(killed.report["server"])
 
 
 async def test_a_killed_owner_keeps_nobody_from_stopping(kind, folder, owner):
@@ -112,7 +112,7 @@ async def test_a_killed_owner_keeps_nobody_from_stopping(kind, folder, owner):
     async with kind.start_in(folder):
         killed.kill()
 
-    assert not kind.is_running(killed.report["server"])
+    assert kind.has_ended(killed.report["server"])
 
 
 async def test_what_was_stored_survives_the_kill_of_the_server(kind, folder):
@@ -128,7 +128,7 @@ async def test_what_was_stored_survives_the_kill_of_the_server(kind, folder):
     assert kind.url(again) == url
     assert remembered == ["before"]
     assert successor != killed
-    assert not kind.is_running(successor)
+    assert kind.has_ended(successor)
 
 
 async def test_a_server_that_is_killed_while_used_comes_back_by_itself(kind, folder, owner):
@@ -145,7 +145,7 @@ async def test_a_server_that_is_killed_while_used_comes_back_by_itself(kind, fol
 
     assert remembered == ["before"]
     assert successor != killed
-    assert not kind.is_running(successor)
+    assert kind.has_ended(successor)
 
 
 async def test_a_pid_file_that_names_somebody_else_is_no_obstacle(kind, folder):
@@ -215,7 +215,7 @@ async def test_stopping_twice_or_before_the_start_is_harmless(kind, folder):
     await server.stop()
     await server.stop()
 
-    assert not kind.is_running(pid)
+    assert kind.has_ended(pid)
     with pytest.raises(UnavailableError, match="not been started"):
         _ = server.endpoint
 
@@ -258,7 +258,7 @@ async def test_a_folder_that_was_removed_takes_its_server_with_it(kind, folder):
     shutil.rmtree(folder)
     await server.stop()
 
-    assert not kind.is_running(pid)
+    assert kind.has_ended(pid)
 
 
 async def test_lost_passwords_are_made_anew(kind, folder):
@@ -296,7 +296,7 @@ async def test_an_ordinary_user_has_servers_of_their_own(kind, open_folder, owne
     user.leave()
 
     assert owned_by == NOBODY
-    assert not kind.is_running(user.report["server"])
+    assert kind.has_ended(user.report["server"])
 
 
 async def test_root_and_the_owner_of_a_folder_share_its_server(kind, open_folder, owner):

@@ -26,7 +26,7 @@ async def test_a_frozen_server_is_stopped_all_the_same(kind, folder, monkeypatch
     os.kill(pid, signal.SIGSTOP)
     await server.stop()
 
-    assert not kind.is_running(pid)
+    assert kind.has_ended(pid)
 
 
 async def test_a_start_does_not_wait_for_ever_for_another_one(kind, folder):
@@ -71,7 +71,7 @@ async def test_passwords_lost_by_a_killed_owner_are_replaced(kind, folder, owner
     async with kind.start_in(folder) as server:
         await kind.remember(kind.url(server.endpoint), "mine again")
 
-    assert not kind.is_running(killed.report["server"])
+    assert kind.has_ended(killed.report["server"])
 
 
 async def test_a_temporary_folder_that_is_too_deep_is_passed_over(kind, folder, monkeypatch):
