@@ -47,10 +47,11 @@ settings.load_profile("same")
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> Iterator[None]:
-    """What the developer has set for the service decides nothing here, but for the servers."""
+    """What is set for the service or for libpq decides nothing here; which servers to use does."""
     with pytest.MonkeyPatch.context() as environment:
         for name in list(os.environ):
-            if name.upper().startswith(SETTINGS) and not name.startswith(f"{SETTINGS}TEST_"):
+            ours = name.upper().startswith(SETTINGS) and not name.startswith(f"{SETTINGS}TEST_")
+            if ours or name.startswith("PG"):
                 environment.delenv(name)
         yield
 

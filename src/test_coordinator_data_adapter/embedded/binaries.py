@@ -65,7 +65,8 @@ def _reachable(root: Path, parts: list[Path], distribution: str, account: Accoun
     version = importlib.metadata.version(distribution)
     copy = _CACHE / f"{distribution}-{version}"
     if not copy.is_dir():
-        _CACHE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        _CACHE.chmod(_OPEN_TO_READ)  # whatever the umask took away
         staging = Path(tempfile.mkdtemp(prefix=f"{distribution}-", dir=_CACHE))
         try:
             for part in parts:

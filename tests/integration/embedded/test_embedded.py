@@ -337,6 +337,7 @@ async def test_root_serves_from_an_environment_that_only_root_can_enter(
     cache.chmod(0o755)
     monkeypatch.syspath_prepend(closed)
     monkeypatch.setattr(binaries, "_CACHE", cache / "programs")
+    umask = os.umask(0o077)
 
     try:
         async with kind.start_in(folder) as server:
@@ -345,6 +346,7 @@ async def test_root_serves_from_an_environment_that_only_root_can_enter(
         async with kind.start_in(folder) as server:
             remembered = await kind.remembered(kind.url(server.endpoint))
     finally:
+        os.umask(umask)
         shutil.rmtree(cache)
 
     assert cache in program.parents
