@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -65,6 +66,21 @@ class ReadCache(Protocol):
         """Forget all entities of a kind, and refuse all offers made from earlier looks."""
 
 
+class _Load:
+    """One load under way, and what became of it for those who wait."""
+
+    __slots__ = ("answer", "answered", "failure", "number", "over", "waiting")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """Loads are counted; who asked before this one began may have its answer."""
+        self.waiting = 0
+        self.over = asyncio.Event()
+        self.answered = False
+        self.answer: Entity | None = None
+        self.failure: AdapterError | None = None
+
+
 class CachedReads:
     """Answers reads by id from a cache where it can, and never wrongly for longer than stated.
 
@@ -81,8 +97,9 @@ class CachedReads:
       a minute in which it is left alone; reads go to the store behind. What was written
       meanwhile is dropped before the first cached read after that. Processes that did not
       notice the outage may serve what they had for the time to live at most.
-    * Concurrent reads of one id that is not cached load it once, unless a write comes in
-      between; nobody gets the answer of a statement that was sent before they asked.
+    * One id is loaded once at a time, also while it cannot be kept: who asks meanwhile waits,
+      for the cache or for the next load, which they share. Nobody gets the answer of a
+      statement that was sent before they asked.
     """
 
     def __init__(
@@ -130,7 +147,8 @@ class CachedReads:
         self._writing: Counter[_Key] = Counter()
         self._owed: dict[_Key, object] = {}
         self._owed_kinds: dict[str, object] = {}
-        self._loading: dict[_Key, asyncio.Event] = {}
+        self._loading: dict[_Key, _Load] = {}
+        self._loads = 0
         self._failures = 0
         self._left_alone_until = 0.0
         self._settling: asyncio.Task[None] | None = None
@@ -163,32 +181,44 @@ class CachedReads:
         Raises:
             AdapterError: what ``load`` raises; the cache never makes a read fail.
         """
+        asked = self._loads
         if not _is_cacheable(id_) or not await self._usable():
             return await load()
         key = (kind.entity_name, id_)
         if self._writing[key]:
             return await load()
         look, found = await self._look(kind, id_)
+        while found is None and (under_way := self._loading.get(key)) is not None:
+            under_way.waiting += 1
+            await under_way.over.wait()
+            if under_way.number <= asked:
+                look, found = await self._look(kind, id_)
+            elif under_way.failure is not None:
+                raise copy(under_way.failure)
+            elif under_way.answered:
+                shared = cast("EntityT | None", under_way.answer)
+                return None if shared is None else shared.clone()
         if found is not None:
             return found
-        under_way = self._loading.get(key)
-        if under_way is not None:
-            await under_way.wait()
-            look, found = await self._look(kind, id_)
-            if found is not None:
-                return found
-        loaded = self._loading.setdefault(key, asyncio.Event())
+        self._loads += 1
+        loading = self._loading[key] = _Load(self._loads)
+        entity: EntityT | None = None
         try:
             began = self._monotonic()
             entity = await load()
+            loading.answered = True
             if look is not None and look.token is not None and entity is not None:
                 took = self._monotonic() - began
                 await self._offer(key, entity, look.token, took)
             return entity
+        except AdapterError as failure:
+            loading.failure = failure
+            raise
         finally:
-            loaded.set()
-            if self._loading.get(key) is loaded:
-                del self._loading[key]
+            if loading.waiting and entity is not None:
+                loading.answer = entity.clone()
+            loading.over.set()
+            del self._loading[key]
 
     async def write(
         self, kind: str, ids: Sequence[str] | None, apply: Callable[[], Awaitable[AnswerT]]

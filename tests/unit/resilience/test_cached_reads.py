@@ -46,6 +46,8 @@ class ScriptedCache:
         self.announced: list[str] = []
         self.down = False
         self.hangs = False
+        self.slow_looks: asyncio.Event | None = None
+        self.slow_offers: asyncio.Event | None = None
         self.trips = 0
 
     async def _trip(self) -> None:
@@ -61,11 +63,15 @@ class ScriptedCache:
 
     async def look(self, kind: str, id_: str) -> Look:
         await self._trip()
+        if self.slow_looks is not None:
+            await self.slow_looks.wait()
         entry = self.held.get((kind, id_))
         return Look(entry, None if entry or (kind, id_) in self.marks else "t")
 
     async def offer(self, kind: str, id_: str, entry: bytes, token: str, ttl: int) -> None:
         await self._trip()
+        if self.slow_offers is not None:
+            await self.slow_offers.wait()
         assert token == "t"
         if (kind, id_) not in self.marks:
             self.held.setdefault((kind, id_), entry)
@@ -252,6 +258,85 @@ async def test_concurrent_reads_of_one_id_load_it_once(cached: Cached) -> None:
     )
 
     assert found == [scenario] * 20
+    assert cached.store.loads.number == 1
+
+
+async def turns() -> None:
+    """Lets everybody go as far as they can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def reading_together(cached: Cached, id_: str) -> tuple[asyncio.Event, list[asyncio.Task]]:
+    """One whose load lasts until the event, and four who asked meanwhile."""
+    may_end = asyncio.Event()
+    cached.store.loads.after = may_end.wait
+    readers = [asyncio.create_task(cached.repository.get_by_id(id_))]
+    await turns()
+    readers += [asyncio.create_task(cached.repository.get_by_id(id_)) for _ in range(4)]
+    await turns()
+    return may_end, readers
+
+
+@pytest.mark.parametrize("kept", ["nothing is there", "it was written just now"])
+async def test_what_cannot_be_kept_is_loaded_once_at_a_time_too(cached: Cached, kept: str) -> None:
+    stored: Scenario | None = None
+    if kept == "it was written just now":
+        stored = await cached.repository.create(a_scenario())
+        stored = await cached.repository.update(stored)
+    may_end, readers = await reading_together(cached, stored.scenario_id if stored else "nobody")
+
+    may_end.set()
+    found = await asyncio.gather(*readers)
+
+    assert cached.store.loads.number == 2
+    assert found == [stored] * 5
+    assert len({id(one) for one in found}) == (5 if stored else 1)
+
+
+async def test_who_shares_a_load_that_fails_is_told_so_too(cached: Cached) -> None:
+    may_end, readers = await reading_together(cached, "nobody")
+
+    async def fail() -> None:
+        raise UnavailableError("the store is down")
+
+    cached.store.loads.after = fail
+    may_end.set()
+    first, *others = await asyncio.gather(*readers, return_exceptions=True)
+
+    assert first is None
+    assert {type(other) for other in others} == {UnavailableError}
+    assert len({id(other) for other in others}) == 4
+    assert cached.store.loads.number == 2
+
+
+async def test_a_cancelled_load_leaves_those_who_wait_for_it_their_answer(cached: Cached) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    _, readers = await reading_together(cached, scenario.scenario_id)
+
+    readers[0].cancel()
+    found = await asyncio.gather(*readers, return_exceptions=True)
+
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert found[1:] == [scenario] * 4
+
+
+async def test_an_offer_that_is_cancelled_leaves_those_who_share_the_load_their_answer(
+    cached: Cached,
+) -> None:
+    scenario = await cached.repository.create(a_scenario())
+    cached.cache.slow_looks, cached.cache.slow_offers = asyncio.Event(), asyncio.Event()
+    patient = asyncio.create_task(cached.repository.get_by_id(scenario.scenario_id))
+    await turns()
+    may_look, cached.cache.slow_looks = cached.cache.slow_looks, None
+    loading = asyncio.create_task(cached.repository.get_by_id(scenario.scenario_id))
+    await turns()
+    may_look.set()
+    await turns()
+
+    loading.cancel()
+
+    assert await patient == scenario
     assert cached.store.loads.number == 1
 
 
