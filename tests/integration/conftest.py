@@ -28,7 +28,8 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
         defaults = settings.__init__.__kwdefaults__
         for name in defaults.keys() & {"connect_timeout", "pool_timeout", "socket_timeout"}:
             monkeypatch.setitem(defaults, name, PATIENCE)
-    monkeypatch.setattr(migration, "_CONNECT_TIMEOUT", PATIENCE)
+    for name in ("_CONNECT_TIMEOUT", "_GRACE"):
+        monkeypatch.setattr(migration, name, PATIENCE)
     for name in ("POSTGRES_CONNECT", "REDIS_SOCKET", "REDIS_SOCKET_CONNECT", "HEALTH_CHECK"):
         monkeypatch.setenv(f"TEST_COORDINATOR_ADAPTER_{name}_TIMEOUT", str(PATIENCE))
 

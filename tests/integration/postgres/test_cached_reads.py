@@ -66,7 +66,7 @@ async def a_process(
         lambda: cache,
         TIMES_TO_LIVE,
         events=EventLog(),
-        patience=5.0,
+        patience=60.0,
         on_used=used.append,
         answers=answers,
     )
