@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypedDict
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConfigurationError,
+    OverloadedError,
     UnavailableError,
 )
 from test_coordinator_data_adapter.models.values import JsonValue, utc_now
@@ -167,6 +168,7 @@ class Supervisor:
     async def health(self, timeout: float) -> dict[str, JsonValue]:  # noqa: ASYNC109 - contract
         """How the backend is now, within ``timeout`` seconds; never raises an AdapterError."""
         facts: dict[str, JsonValue] = {}
+        busy: AdapterError | None = None
         if self.is_live:
             began = time.monotonic()
             try:
@@ -178,13 +180,16 @@ class Supervisor:
                 self._note_failed(
                     UnavailableError(f"{self._backend.name} did not answer within {timeout:g} s")
                 )
+            except OverloadedError as failure:
+                busy = failure  # with this process's own calls: nothing is lost
             except AdapterError as failure:
                 self._note_failed(failure)
             self._tell_probe(began)
             facts |= self._backend.known()
+        error = self._error or busy
         told = _Health(
             connected=self.is_live and self._error is None,
-            error=None if self._error is None else str(self._error),
+            error=None if error is None else str(error),
             state=(BackendState.MISCONFIGURED if self._is_refused else self.state).value,
             degraded_since=None if self._since is None else self._since.isoformat(),
         )
@@ -271,8 +276,9 @@ class Supervisor:
             self._tell_state()
 
     def _tell_state(self) -> None:
-        lost = self.is_live and self._error is not None
-        state = "lost" if lost else self.state.value
+        state = self.state.value
+        if self.is_live and self._error is not None:
+            state = BackendState.MISCONFIGURED.value if self._is_refused else "lost"
         if self._on_supervision is not None and state != self._told:
             self._on_supervision(StateChanged(self._backend.name, state, self._told))
         self._told = state

@@ -8,9 +8,11 @@ import structlog
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConfigurationError,
+    OverloadedError,
     UnavailableError,
 )
 from test_coordinator_data_adapter.resilience.events import EventLog
+from test_coordinator_data_adapter.resilience.observation import Probed, StateChanged
 from test_coordinator_data_adapter.resilience.supervision import BackendState, Supervisor
 
 DOWN = UnavailableError("postgres does not answer: start it")
@@ -57,11 +59,13 @@ class Supervised:
         self.pauses: list[float] = []
         self.go_on = asyncio.Semaphore(0)
         self.backend = backend
+        self.observed: list[StateChanged | Probed] = []
         self.supervisor = Supervisor(
             backend,
             EventLog(),
             without="everything, in memory",
             deadline=deadline,
+            on_supervision=self.observed.append,
             clock=lambda: self.now,
             random=lambda: 1.0,
             sleep=self._sleep,
@@ -70,6 +74,11 @@ class Supervised:
     async def _sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         await self.go_on.acquire()
+
+    @property
+    def states(self) -> list[str]:
+        """What observers were told of."""
+        return [fact.state for fact in self.observed if isinstance(fact, StateChanged)]
 
     async def probe(self) -> None:
         self.go_on.release()
@@ -220,6 +229,28 @@ async def test_a_live_backend_that_refuses_later_is_misconfigured_and_stays_live
         ("error", "backend_misconfigured"),
         ("info", "backend_recovered"),
     ]
+    supervised.backend.asking = WRONG
+    await supervised.supervisor.health(1.0)
+    await supervised.supervisor.stop()
+    assert supervised.states == [
+        *("live", "lost", "misconfigured", "live"),
+        *("misconfigured", "closed"),
+    ]
+
+
+async def test_a_backend_whose_connections_are_all_in_use_is_busy_and_not_lost(
+    told: list[dict[str, Any]],
+) -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+    supervised.backend.asking = OverloadedError("no connection became free")
+
+    health = await supervised.supervisor.health(1.0)
+
+    assert (health["state"], health["connected"]) == ("live", True)
+    assert health["error"] == "no connection became free"
+    assert names(told) == [("info", "backend_opened")]
+    assert supervised.states == ["live"]
     await supervised.supervisor.stop()
 
 
