@@ -47,11 +47,11 @@ settings.load_profile("same")
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> Iterator[None]:
-    """What is set for the service or for libpq decides nothing here; which servers to use does."""
+    """What is set for the service, libpq or rich decides nothing; which servers to use does."""
     with pytest.MonkeyPatch.context() as environment:
         for name in list(os.environ):
             ours = name.upper().startswith(SETTINGS) and not name.startswith(f"{SETTINGS}TEST_")
-            if ours or name.startswith("PG"):
+            if ours or name.startswith(("PG", "FORCE_COLOR", "TTY_")):
                 environment.delenv(name)
         yield
 

@@ -12,19 +12,13 @@ SOURCE = Path(__file__).parents[3] / "src"
 
 @pytest.fixture
 def demo(tmp_path):
-    environment = {
-        name: held
-        for name, held in os.environ.items()
-        if not name.startswith("TEST_COORDINATOR_ADAPTER_")
-    }
-
     def demo() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-W", "error", "-m", "test_coordinator_data_adapter", "demo"],
             capture_output=True,
             check=False,
             encoding="utf-8",
-            env=environment
+            env=os.environ
             | {"PYTHONPATH": str(SOURCE), "XDG_DATA_HOME": str(tmp_path), "COLUMNS": "80"},
             timeout=600,
         )

@@ -17,14 +17,9 @@ SOURCE = Path(__file__).parents[3] / "src"
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    for name in os.environ:
-        if name.startswith("TEST_COORDINATOR_ADAPTER_"):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_IN_MEMORY", "true")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
