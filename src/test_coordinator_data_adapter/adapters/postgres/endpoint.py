@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
+from urllib.parse import unquote
 
 import asyncpg
 from sqlalchemy.engine import URL, make_url
@@ -139,7 +140,9 @@ def _read(text: str) -> URL:
             "the host in the PostgreSQL URL cannot be told from the password; percent-encode"
             " @ (%40), / (%2F), ? (%3F) and # (%23) in the password"
         )
-    return url.set(drivername="postgresql+asyncpg")
+    # Whether SQLAlchemy decodes the name of the database depends on its version.
+    database = unquote(text.partition("://")[2].partition("?")[0].partition("/")[2])
+    return url.set(drivername="postgresql+asyncpg", database=database or url.database)
 
 
 def _check_place(url: URL) -> None:
