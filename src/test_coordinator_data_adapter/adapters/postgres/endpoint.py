@@ -46,6 +46,8 @@ _SECRETS: Final = frozenset({"passfile", "password", "passwd", "pwd", "sslpasswo
 _PLACE: Final = frozenset({"host", "port"})
 _KEPT: Final = frozenset({"target_session_attrs"})
 _PORTS: Final = 65_536
+# SQLAlchemy 2.0 leaves the name of the database as it stands in the URL, 2.1 decodes it.
+_DECODES_DATABASES: Final = make_url("postgresql://host/%61").database == "a"
 _TLS_OPTIONS: Final = ("ssl", "sslmode", "sslrootcert", "sslcert", "sslkey")
 # The first message of a connection that wants TLS: its length and a number made up for it.
 _TLS_REQUEST: Final = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
@@ -140,9 +142,8 @@ def _read(text: str) -> URL:
             "the host in the PostgreSQL URL cannot be told from the password; percent-encode"
             " @ (%40), / (%2F), ? (%3F) and # (%23) in the password"
         )
-    # Whether SQLAlchemy decodes the name of the database depends on its version.
-    database = unquote(text.partition("://")[2].partition("?")[0].partition("/")[2])
-    return url.set(drivername="postgresql+asyncpg", database=database or url.database)
+    database = url.database if _DECODES_DATABASES else unquote(url.database or "") or None
+    return url.set(drivername="postgresql+asyncpg", database=database)
 
 
 def _check_place(url: URL) -> None:
