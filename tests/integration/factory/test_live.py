@@ -15,7 +15,6 @@ from sqlalchemy import text
 
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
 from test_coordinator_data_adapter.adapters.postgres import PostgresScenariosRepository
-from test_coordinator_data_adapter.adapters.postgres.migration import migrate
 from test_coordinator_data_adapter.adapters.redis import RedisCacheRepository
 from test_coordinator_data_adapter.adapters.stub import (
     StubCacheRepository,
@@ -40,7 +39,6 @@ async def eventually(check: Callable[[], bool]) -> None:
 
 async def up(postgres: ThrowawayPostgres, valkey: ThrowawayValkey) -> None:
     await asyncio.gather(asyncio.to_thread(postgres.start), asyncio.to_thread(valkey.start))
-    await migrate(postgres.url(), "test_coordinator")
 
 
 async def test_a_factory_with_everything_there_is_healthy_and_live(
@@ -188,13 +186,14 @@ async def test_closing_is_bounded_while_the_servers_are_frozen(
 async def test_a_missing_schema_is_a_misconfiguration_that_names_the_command(
     config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
 ) -> None:
-    await asyncio.gather(asyncio.to_thread(postgres.start), asyncio.to_thread(valkey.start))
+    await up(postgres, valkey)
+    newcomer = {"service_instance_name": "newcomer"}
 
     with structlog.testing.capture_logs() as told:
-        async with AdapterFactory(config()) as factory:
+        async with AdapterFactory(config(**newcomer)) as factory:
             health = await factory.health_check()
     with pytest.raises(ConfigurationError, match="test-coordinator-adapter migrate"):
-        await AdapterFactory(config(startup_strict=True)).initialize()
+        await AdapterFactory(config(**newcomer, startup_strict=True)).initialize()
 
     assert health["status"] == "misconfigured"
     assert "test-coordinator-adapter migrate" in health["postgres"]["error"]
