@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from test_coordinator_data_adapter.adapters.postgres import migration
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
@@ -50,3 +51,14 @@ def postgres_server(session_folder: Path) -> Iterator[DatabaseServer]:
 def redis_server(session_folder: Path) -> Iterator[KeyspaceServer]:
     with session_redis(session_folder / "shared-redis") as server:
         yield server
+
+
+@pytest.fixture
+async def namespace(redis_server: KeyspaceServer) -> AsyncIterator[str]:
+    """A namespace of the test's own; the server, perhaps somebody's, is left without its keys."""
+    name = redis_server.namespace()
+    yield name
+    async with Redis.from_url(redis_server.url) as admin:
+        keys = [key async for key in admin.scan_iter(f"{name}*", count=10_000)]
+        if keys:
+            await admin.unlink(*keys)

@@ -36,7 +36,7 @@ def database_url(postgres_server: DatabaseServer) -> Iterator[str]:
 
 @pytest.fixture
 async def make_factory(
-    database_url: str, redis_server: KeyspaceServer, monkeypatch, tmp_path
+    database_url: str, redis_server: KeyspaceServer, namespace: str, monkeypatch, tmp_path
 ) -> AsyncIterator[MakeFactory]:
     """Makes factories over empty tables and a namespace of the test's own; closes them."""
     monkeypatch.chdir(tmp_path)
@@ -52,8 +52,8 @@ async def make_factory(
                 "service_instance_name": INSTANCE,
                 "postgres_url": database_url,
                 "redis_url": redis_server.url,
-                "redis_namespace": redis_server.namespace(),
-                "redis_registry": redis_server.namespace(),
+                "redis_namespace": f"{namespace}-{len(made)}",
+                "redis_registry": f"{namespace}-registry-{len(made)}",
                 **settings,
             }
         )

@@ -37,8 +37,8 @@ TIMES_TO_LIVE = {"scenario": 600, "test_run": 300, "chaos_event": 300, "test_res
 
 
 @pytest.fixture
-async def keyspace(redis_server: KeyspaceServer) -> AsyncIterator[Keyspace]:
-    settings = KeyspaceSettings(url=redis_server.url, namespace=redis_server.namespace())
+async def keyspace(redis_server: KeyspaceServer, namespace: str) -> AsyncIterator[Keyspace]:
+    settings = KeyspaceSettings(url=redis_server.url, namespace=namespace)
     keyspace = Keyspace(settings)
     yield keyspace
     await keyspace.aclose()

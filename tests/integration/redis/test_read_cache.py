@@ -24,8 +24,8 @@ def trips() -> list[str]:
 
 
 @pytest.fixture
-async def keyspace(redis_server, trips):
-    settings = KeyspaceSettings(url=redis_server.url, namespace=redis_server.namespace())
+async def keyspace(redis_server, namespace, trips):
+    settings = KeyspaceSettings(url=redis_server.url, namespace=namespace)
     hooks = Hooks(on_trip=lambda trip: trips.append(trip.command), trips_from=0.0)
     keyspace = Keyspace(settings, hooks_at=lambda _place: hooks)
     yield keyspace
