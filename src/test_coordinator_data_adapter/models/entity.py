@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import repeat
 from operator import itemgetter
 from typing import Annotated, ClassVar, Self, TypeAlias, cast, get_args, get_origin
 
@@ -141,15 +143,16 @@ class Entity(BaseModel):
             values: for each entity every field, in the order of declaration, as validation
                 would have left it; nobody else holds the dicts.
         """
-        made: list[Self] = []
-        for held in values:
-            entity = _make(cls)
-            _set_values(entity, held)
-            # One set for all: every field is in it, so that nothing can ever be added.
-            _set_fields(entity, cls._every_field)
-            _set_extra(entity, None)
-            _set_private(entity, None)
-            made.append(entity)
+        held = list(values)
+        made = list(map(_make, repeat(cls, len(held))))
+        # One set for all: every field is in it, so that nothing can ever be added.
+        for steps in (
+            map(_set_values, made, held),
+            map(_set_fields, made, repeat(cls._every_field)),
+            map(_set_extra, made, repeat(None)),
+            map(_set_private, made, repeat(None)),
+        ):
+            deque(steps, maxlen=0)
         return made
 
     @model_validator(mode="after")

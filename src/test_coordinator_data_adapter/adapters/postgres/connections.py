@@ -20,6 +20,7 @@ from sqlalchemy.pool.base import (
     _ConnectionRecord,  # pyright: ignore[reportPrivateUsage] - the only entry there is
 )
 
+from test_coordinator_data_adapter.adapters.postgres.codec import SESSION_FORMAT, speak, speaks
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
 from test_coordinator_data_adapter.adapters.postgres.jsonb import json_bytes
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
@@ -365,7 +366,7 @@ class Connections:
         return connection
 
     def _connected(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        connection.run_async(_speak_json)
+        connection.run_async(speak)
         record.info[_BORN] = monotonic()
         self._open += 1
         self._set_up.pop(asyncio.current_task(), None)
@@ -376,7 +377,7 @@ class Connections:
         driver = cast("Connection", connection.driver_connection)
         born = cast("float", record.info[_BORN])
         too_old = born < self._not_before or monotonic() - born > self._settings.pool_recycle
-        if too_old or driver.is_closed():
+        if too_old or driver.is_closed() or not speaks(driver):
             raise exc.DisconnectionError
 
     def _checked_in(self, _: DBAPIConnection | None, __: ConnectionPoolEntry) -> None:
@@ -411,7 +412,7 @@ def _session_settings(settings: DatabaseSettings, application_name: str) -> dict
     return {
         "application_name": application_name,
         "search_path": f'"{settings.schema}"',
-        "timezone": "UTC",
+        **SESSION_FORMAT,
         "statement_timeout": _milliseconds(settings.server_side_timeout),
         "lock_timeout": _milliseconds(settings.lock_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
@@ -426,26 +427,3 @@ def _milliseconds(seconds: float) -> str:
 
 def _json_text(value: object) -> str:
     return json_bytes(value).decode()
-
-
-def _encode_json(value: object) -> bytes:
-    # Text is JSON already: SQLAlchemy serialises by itself. 1 is the version of jsonb's format.
-    if isinstance(value, str):
-        return b"\x01" + value.encode()
-    if isinstance(value, bytes):
-        return b"\x01" + value
-    return b"\x01" + json_bytes(value)
-
-
-def _decode_json(value: bytes) -> object:
-    return orjson.loads(memoryview(value)[1:])
-
-
-async def _speak_json(connection: Connection) -> None:
-    await connection.set_type_codec(
-        "jsonb",
-        schema="pg_catalog",
-        encoder=_encode_json,
-        decoder=_decode_json,
-        format="binary",
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random as randomness
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
@@ -29,6 +29,7 @@ from test_coordinator_data_adapter.adapters.postgres.translation import (
     DRIVER_ERRORS,
     Failure,
     Phase,
+    by_meaning,
     classify,
     translate,
 )
@@ -197,20 +198,20 @@ class Database:
     async def copy(
         self,
         table: str,
-        columns: Sequence[str],
+        columns: Mapping[str, type],
         records: Iterable[tuple[object, ...]],
         *,
         entity: str | None = None,
     ) -> None:
         """Store many rows by one COPY, all or none.
 
-        The records are taken one by one as the connection drains, so their number is bounded by
-        nothing; the event loop gets its turn in between.
+        The records are taken some at a time as the connection drains, so their number is bounded
+        by nothing; the event loop gets its turn in between.
 
         Args:
             table: its name, in the schema.
-            columns: their names, in the order of the values.
-            records: the rows; bytes for jsonb are JSON as they are.
+            columns: their names, and what each holds beside None: str, int or datetime.
+            records: the rows, a value for each column.
             entity: what they are, for errors.
 
         Raises:
@@ -428,8 +429,7 @@ class Database:
         """Decide what becomes of the connection; what to tell the caller, None for nothing."""
         now = monotonic()
         told: AdapterError | None = None
-        if lease.expired and classify(error) is Failure.LOST:
-            error = TimeoutError()
+        error = by_meaning(error, expired=lease.expired)
         if isinstance(error, DRIVER_ERRORS):
             told = translate(
                 error, phase=Phase.SENT, writes=statement.writes, entity=statement.entity

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC
-from typing import Any, Generic, Never, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from asyncpg import Record
-from sqlalchemy import DateTime, Table
+from sqlalchemy import Table
 
 from test_coordinator_data_adapter.adapters.postgres.tables import MEMBERS, fields_of
 from test_coordinator_data_adapter.errors import DataIntegrityError
@@ -73,22 +72,14 @@ def _compiled(table: Table) -> _Values:
     A literal dict over unpacked names takes half the time of any generic way to build one, so it
     is written out here from the names of the columns, as ``dataclasses`` does.
     """
-    known: dict[str, object] = {"UTC": UTC, "refuse": _refuse}
+    known: dict[str, object] = {}
     items: list[str] = []
     for name, column in fields_of(table).items():
         value = name
         if MEMBERS in column.info:
             known[f"{name}_members"] = {member.value: member for member in column.info[MEMBERS]}
             value = f"{name}_members[{name}]"
-        elif isinstance(column.type, DateTime):
-            missing = f"{name} is None or " if column.nullable else ""
-            value = f"{name} if {missing}{name}.tzinfo is UTC else refuse()"
         items.append(f"{name!r}: {value}")
     names = ", ".join(fields_of(table))
     source = f"lambda rows: [{{{', '.join(items)}}} for {names} in rows]"
     return cast("_Values", eval(source, known))  # noqa: S307 - made of our own columns' names
-
-
-def _refuse() -> Never:
-    # Infinite timestamps arrive without a time zone.
-    raise ValueError

@@ -17,6 +17,8 @@ from test_coordinator_data_adapter.models.test_result import ResultStatus, TestR
 
 __all__ = ["PostgresTestResultsRepository"]
 
+_TABLE: Final = tables.test_results
+_KINDS: Final = {name: column.type.python_type for name, column in tables.fields_of(_TABLE).items()}
 _AT_ONCE: Final = 250
 _IDS_AT_ONCE: Final = 10_000
 
@@ -28,7 +30,7 @@ class PostgresTestResultsRepository(
 
     def __init__(self, database: Database, *, batch_size: int = 100) -> None:
         """Keep them in the schema of ``database``; streams travel by ``batch_size``."""
-        super().__init__(database, TestResult, tables.test_results, batch_size=batch_size)
+        super().__init__(database, TestResult, _TABLE, batch_size=batch_size)
 
     async def create(self, result: TestResult) -> TestResult:
         return await self._create_in_company(result)
@@ -46,16 +48,15 @@ class PostgresTestResultsRepository(
         stored: list[TestResult] = []
 
         def travelling() -> Iterator[tuple[object, ...]]:
-            # What is handed back is made while the server is busy with what was sent.
             for start in range(0, len(rows), _AT_ONCE):
                 some = rows[start : start + _AT_ONCE]
-                stored.extend(self._entities(some))
                 yield from some
+                # What is handed back is made while the server is busy with what was sent.
+                stored.extend(self._entities(some))
 
         if rows:
-            name = tables.test_results.name
             try:
-                await self._database.copy(name, self._columns, travelling(), entity=kind)
+                await self._database.copy(_TABLE.name, _KINDS, travelling(), entity=kind)
             except DuplicateError as found:
                 repeated = await self._repeated(ids)
                 if not repeated:  # what was there is deleted by now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -11,14 +11,14 @@ from typing import Final, TypeVar
 
 import asyncpg
 
+from test_coordinator_data_adapter.adapters.postgres.codec import copy_text
 from test_coordinator_data_adapter.adapters.postgres.connections import Connections, Lease
 from test_coordinator_data_adapter.adapters.postgres.observer import Observer, rows_touched
 from test_coordinator_data_adapter.adapters.postgres.statement import Statement
 from test_coordinator_data_adapter.adapters.postgres.translation import (
     DRIVER_ERRORS,
-    Failure,
     Phase,
-    classify,
+    by_meaning,
     translate,
 )
 from test_coordinator_data_adapter.errors import AdapterError
@@ -29,10 +29,10 @@ _AnswerT = TypeVar("_AnswerT")
 
 _COMMIT: Final = Statement("COMMIT", None, writes=True)
 _ROLLBACK: Final = Statement("ROLLBACK", None, writes=False)
-# For how many seconds a COPY has the event loop to itself.
+# For how many records, and how many seconds at most, a COPY has the event loop to itself. The
+# server begins with the first of them while the next are written.
+_RECORDS_AT_ONCE: Final = 250
 _TURN: Final = 0.005
-# The driver's own timer, where ours decides.
-_NEVER: Final = 10.0**8
 
 
 class Transaction:
@@ -76,7 +76,7 @@ class Transaction:
     async def copy(
         self,
         table: str,
-        columns: Sequence[str],
+        columns: Mapping[str, type],
         records: Iterable[tuple[object, ...]],
         *,
         entity: str | None = None,
@@ -85,22 +85,21 @@ class Transaction:
 
         async def send(lease: Lease) -> str:
             async with asyncio.timeout(self._limit) as patience:
-                paced = _Paced(records, patience, self._limit)
-                try:
-                    return await lease.connection.copy_records_to_table(
-                        table,
-                        schema_name=self._schema,
-                        columns=columns,
-                        records=paced,
-                        timeout=_NEVER,
-                    )
-                except (AttributeError, OverflowError, TypeError, ValueError):
-                    if paced.failed:
-                        raise
-                    # What the driver's encoders raise, which it wraps everywhere but here.
-                    raise asyncpg.DataError from None
+                return await lease.connection.copy_to_table(
+                    table,
+                    schema_name=self._schema,
+                    columns=tuple(columns),
+                    source=_Paced(tuple(columns.values()), records, patience, self._limit),
+                )
 
-        await self._run(Statement(f"COPY {table} FROM STDIN", entity, writes=True), send, limit=inf)
+        statement = Statement(f"COPY {table} FROM STDIN", entity, writes=True)
+        try:
+            await self._run(statement, send, limit=inf)
+        except _RecordsFailed as failed:
+            fault = failed.fault
+        else:
+            return
+        raise fault
 
     async def end(self) -> None:
         """Apply it all, or tell again what doomed it."""
@@ -158,45 +157,55 @@ class Transaction:
     def _told(
         self, statement: Statement, error: BaseException, *, writes: bool
     ) -> AdapterError | None:
-        if self._lease.expired and classify(error) is Failure.LOST:
-            error = TimeoutError()
+        error = by_meaning(error, expired=self._lease.expired)
         if not isinstance(error, DRIVER_ERRORS):
             return None
         return translate(error, phase=Phase.SENT, writes=writes, entity=statement.entity)
 
 
-class _Paced:
-    """Records, one by one; lets others have the event loop and renews the deadline in between."""
+class _RecordsFailed(Exception):  # noqa: N818 - never seen outside
+    """What the records raised, on its way past the driver and past what is made of its errors."""
 
-    __slots__ = ("_clock", "_limit", "_patience", "_records", "_renewed", "failed")
+    def __init__(self, fault: Exception) -> None:
+        self.fault = fault
+
+
+class _Paced:
+    """Records as COPY reads them, some at a time.
+
+    In between others have the event loop, and the deadline is renewed.
+    """
+
+    __slots__ = ("_clock", "_kinds", "_limit", "_patience", "_records")
 
     def __init__(
-        self, records: Iterable[tuple[object, ...]], patience: asyncio.Timeout, limit: float
+        self,
+        kinds: Sequence[type],
+        records: Iterable[tuple[object, ...]],
+        patience: asyncio.Timeout,
+        limit: float,
     ) -> None:
+        self._kinds = kinds
         self._records = iter(records)
         self._patience = patience
         self._limit = limit
         self._clock = asyncio.get_running_loop().time
-        self._renewed = self._clock()
-        self.failed = False
 
     def __aiter__(self) -> _Paced:
         return self
 
-    async def __anext__(self) -> tuple[object, ...]:
-        now = self._clock()
-        if now - self._renewed > _TURN:
-            await asyncio.sleep(0)
-            self._renew()
+    async def __anext__(self) -> bytes:
+        await asyncio.sleep(0)
+        some: list[tuple[object, ...]] = []
+        until = self._clock() + _TURN
         try:
-            return next(self._records)
-        except StopIteration:
-            self._renew()
-            raise StopAsyncIteration from None
-        except BaseException:
-            self.failed = True
-            raise
-
-    def _renew(self) -> None:
-        self._renewed = self._clock()
-        self._patience.reschedule(self._renewed + self._limit)
+            for record in self._records:
+                some.append(record)
+                if len(some) == _RECORDS_AT_ONCE or self._clock() > until:
+                    break
+        except Exception as fault:
+            raise _RecordsFailed(fault) from fault
+        self._patience.reschedule(self._clock() + self._limit)
+        if not some:
+            raise StopAsyncIteration
+        return copy_text(self._kinds, some)

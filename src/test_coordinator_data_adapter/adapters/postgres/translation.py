@@ -20,7 +20,15 @@ from test_coordinator_data_adapter.errors import (
     UnavailableError,
 )
 
-__all__ = ["DRIVER_ERRORS", "Failure", "Phase", "TlsRefusedError", "classify", "translate"]
+__all__ = [
+    "DRIVER_ERRORS",
+    "Failure",
+    "Phase",
+    "TlsRefusedError",
+    "by_meaning",
+    "classify",
+    "translate",
+]
 
 # Everything a trip can fail with that is not a fault in the calling code. A timeout, a refused
 # connection, an unknown host and a bad certificate are all OSError.
@@ -151,6 +159,19 @@ def classify(error: BaseException) -> Failure:
         if isinstance(error, kinds):
             return failure
     return Failure.LOST
+
+
+def by_meaning(error: BaseException, *, expired: bool) -> BaseException:
+    """What a trip failed with, where the exception that says so means many things.
+
+    Args:
+        error: what the driver raised.
+        expired: whether our own deadline had cut the connection by then.
+    """
+    if expired and classify(error) is Failure.LOST:
+        return TimeoutError()
+    # A parameter is refused as a DataError: this was an answer, a time beyond Python's.
+    return OverflowError() if type(error) is ValueError else error
 
 
 def translate(

@@ -116,9 +116,42 @@ async def test_moments_come_back_aware_and_in_utc(database, reading):
     assert row["moment"].tzinfo is UTC
 
 
-async def test_a_moment_that_cannot_be_read_is_a_matter_of_integrity(database, reading):
+MOMENTS = [
+    datetime(1970, 1, 1, tzinfo=UTC),
+    datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    *(datetime(2026, 1, 2, 3, 4, 5, 10**digits, tzinfo=UTC) for digits in range(6)),
+    datetime(2026, 1, 2, 3, 4, 5, 999_999, tzinfo=timezone(-timedelta(hours=9, minutes=30))),
+    datetime(9999, 12, 31, tzinfo=UTC),
+]
+
+
+async def test_moments_go_one_by_one_and_many_at_once(database, reading):
+    (row,) = await database.fetch(
+        reading("SELECT $1::timestamptz[] AS moments, $2::timestamptz AS first"),
+        MOMENTS,
+        MOMENTS[0],
+    )
+
+    assert row["moments"] == MOMENTS
+    assert row["first"] == MOMENTS[0]
+
+
+async def test_a_moment_without_a_time_zone_is_refused_and_not_guessed(database, reading):
+    naive = datetime(2026, 1, 2)  # noqa: DTZ001 - what is refused
+
+    with pytest.raises(InvalidValueError):
+        await database.fetch(reading("SELECT $1::timestamptz"), naive)
+
+
+@pytest.mark.parametrize("moment", ["20000-01-01", "4000-01-01 BC", "infinity", "-infinity"])
+async def test_a_moment_that_cannot_be_read_is_a_matter_of_integrity(database, reading, moment):
+    beyond = reading(f"SELECT timestamptz '{moment}'")
+
     with pytest.raises(DataIntegrityError):
-        await database.fetch(reading("SELECT timestamptz '20000-01-01'"))
+        await database.fetch(beyond)
+    with pytest.raises(DataIntegrityError):
+        async with database.transaction() as transaction:
+            await transaction.fetch(beyond)
 
     assert (await database.fetch_one(SELECT_ONE))["one"] == 1
 
@@ -405,7 +438,7 @@ async def test_copy_may_take_longer_than_its_deadline_as_long_as_it_goes_on(make
             time.sleep(0.01)  # what preparing a record takes is taken from the event loop
             yield (f"id-{number}",)
 
-    await database.copy("things", ("id",), slowly())
+    await database.copy("things", {"id": str}, slowly())
 
     assert await count(database) == 250
 
@@ -420,7 +453,7 @@ async def test_copy_lets_others_have_their_turn(database):
             turns += 1
 
     task = asyncio.create_task(others())
-    await database.copy("things", ("id",), ((f"id-{number}",) for number in range(20_000)))
+    await database.copy("things", {"id": str}, ((f"id-{number}",) for number in range(20_000)))
     task.cancel()
 
     assert turns > 5
@@ -431,15 +464,46 @@ async def test_copy_is_all_or_nothing(database):
 
     with pytest.raises(DuplicateError) as refused:
         await database.copy(
-            "things", ("id",), ((f"id-{number}",) for number in range(1000)), entity="test_result"
+            "things",
+            {"id": str},
+            ((f"id-{number}",) for number in range(1000)),
+            entity="test_result",
         )
 
     assert refused.value.entity == "test_result"
     assert await count(database) == 1
 
 
+async def test_copied_values_come_back_as_they_went_in(database, writing):
+    await database.execute(writing("CREATE TABLE waist.copied (n bigint, t text, at timestamptz)"))
+    columns = {"n": int, "t": str, "at": datetime}
+    texts = [
+        "",
+        " ",
+        "a\tb",
+        "a\nb",
+        "a\r\nb",
+        "\\",
+        "\\N",
+        "\\.",
+        "\\t",
+        "\\\\\n",
+        "é\u2028\U0001f600",
+        "'\"",
+    ]
+    others = [(-(2**63), None, MOMENTS[-1]), (2**63 - 1, "x", None), (None, None, None)]
+    of_one_zone = [(number, "plain", moment) for number, moment in enumerate(MOMENTS[:-2])]
+    records = [(number, text, MOMENTS[number % len(MOMENTS)]) for number, text in enumerate(texts)]
+
+    for some in (records, others, of_one_zone):
+        await database.copy("copied", columns, some)
+
+    rows = await database.fetch(Statement("SELECT n, t, at FROM copied", None, writes=False))
+    assert [tuple(row) for row in rows] == records + others + of_one_zone
+
+
 async def test_copy_of_nothing_stores_nothing(database):
-    await database.copy("things", ("id",), ())
+    await database.copy("things", {"id": str}, ())
 
     assert await count(database) == 0
 
@@ -451,16 +515,28 @@ async def test_what_the_records_raise_passes_and_stores_nothing(database, fault)
         raise fault
 
     with pytest.raises(fault):
-        await database.copy("things", ("id",), records())
+        await database.copy("things", {"id": str}, records())
 
     assert await count(database) == 0
     assert database.pool_status().in_use == 0
 
 
-@pytest.mark.parametrize("record", [("id", "one"), ("id", 2**70), (1, 1), ("\ud800", 1), ("\0", 1)])
+@pytest.mark.parametrize(
+    "record",
+    [
+        ("id", "one"),
+        ("id", 2**70),
+        (1, 1),
+        ("\ud800", 1),
+        ("\0", 1),
+        ("id",),
+        ("id", 1, 1),
+        (b"", 1),
+    ],
+)
 async def test_a_record_that_cannot_be_stored_is_refused(database, record):
     with pytest.raises(InvalidValueError):
-        await database.copy("things", ("id", "number"), [("first", 1), record])
+        await database.copy("things", {"id": str, "number": int}, [("first", 1), record])
 
     assert await count(database) == 0
 
@@ -476,7 +552,7 @@ async def test_a_cancelled_copy_stores_nothing(database, administrator):
             if number == 5000:
                 started.set()
 
-    task = asyncio.create_task(database.copy("things", ("id",), records()))
+    task = asyncio.create_task(database.copy("things", {"id": str}, records()))
     await started.wait()
     task.cancel()
     await asyncio.wait([task])
@@ -731,7 +807,7 @@ async def test_the_statements_of_a_transaction_are_told_too(make_database, url):
 
     async with database.transaction() as transaction:
         await transaction.execute(INSERT, "id", 1, None)
-        await transaction.copy("things", ("id",), [("one",), ("two",)])
+        await transaction.copy("things", {"id": str}, [("one",), ("two",)])
 
     assert [(trip.command, trip.rows) for trip in trips] == [
         ("BEGIN", 0),
@@ -828,6 +904,18 @@ async def test_a_session_that_forgets_its_transaction_leaves_none_to_the_next(da
     await database.execute(INSERT, "two", 2, None)
 
     assert await count(database) == 1
+
+
+@pytest.mark.parametrize("setting", ["timezone TO 'Asia/Tokyo'", "datestyle TO 'German'"])
+async def test_what_a_session_does_to_its_times_stays_there(make_database, url, reading, setting):
+    database = make_database(url, pool_size=1, max_overflow=0)
+    async with database.session_maker()() as session, session.begin():
+        await session.execute(text(f"SET {setting}"))
+
+    row = await database.fetch_one(reading("SELECT $1::timestamptz AS moment"), MOMENTS[1])
+
+    assert row["moment"] == MOMENTS[1]
+    assert row["moment"].tzinfo is UTC
 
 
 # The end

@@ -218,7 +218,7 @@ async def test_a_frozen_server_keeps_nobody_longer_than_the_deadline(fragile, se
     ended = await asyncio.gather(
         *(outcome(fragile.fetch(READ)) for _ in range(10)),
         *(outcome(fragile.fetch(WRITE, "frozen")) for _ in range(10)),
-        outcome(fragile.copy("kept", ("id",), (("frozen",) for _ in range(100_000)))),
+        outcome(fragile.copy("kept", {"id": str}, (("frozen",) for _ in range(100_000)))),
     )
     server.thaw()
     await recovers(fragile)
@@ -285,7 +285,7 @@ async def test_a_copy_that_freezes_halfway_was_not_applied(warm, server, outcome
                 halfway.set()
             yield (f"copied-{number}",)
 
-    task = asyncio.create_task(outcome(fragile.copy("kept", ("id",), records())))
+    task = asyncio.create_task(outcome(fragile.copy("kept", {"id": str}, records())))
     await halfway.wait()
     server.freeze()
     answer, _ = await task
@@ -304,7 +304,7 @@ async def test_cancelling_does_not_wait_for_a_frozen_server(patient, server, out
     tasks = [
         asyncio.create_task(patient.fetch(READ)),
         asyncio.create_task(patient.execute(WRITE, "cancelled")),
-        asyncio.create_task(patient.copy("kept", ("id",), (("x",) for _ in range(100_000)))),
+        asyncio.create_task(patient.copy("kept", {"id": str}, (("x",) for _ in range(100_000)))),
     ]
     await under_way()
     for task in tasks:
