@@ -127,32 +127,40 @@ class Entity(BaseModel):
         held: dict[str, JsonValue] = self.__dict__.copy()
         for name in self.containers:
             held[name] = _copy_container(held[name])
-        # What pydantic's own copy does, without the hooks these models do not use.
-        made = _make(type(self))
-        _set_values(made, held)
-        _set_fields(made, self.__pydantic_fields_set__.copy())
-        _set_extra(made, None)
-        _set_private(made, None)
-        return made
+        return type(self)._made_of(held, self.__pydantic_fields_set__.copy())  # noqa: SLF001 - its own class's
 
     @classmethod
-    def trusted(cls, values: Iterable[dict[str, JsonValue]]) -> list[Self]:
-        """Entities that hold these values as they are: nothing is checked, nothing copied.
+    def trusted(cls, held: dict[str, JsonValue]) -> Self:
+        """An entity that holds these values as they are: nothing is checked, nothing copied.
 
         Args:
-            values: for each entity every field, in the order of declaration, as validation
-                would have left it; nobody else holds the dicts.
+            held: every field, in the order of declaration, as validation would have left it;
+                nobody else holds the dict.
         """
-        held = list(values)
-        made = list(map(_make, repeat(cls, len(held))))
         # One set for all: every field is in it, so that nothing can ever be added.
+        return cls._made_of(held, cls._every_field)
+
+    @classmethod
+    def trusted_many(cls, every: list[dict[str, JsonValue]]) -> list[Self]:
+        """What `trusted` makes of each; in less time, step by step for all of them."""
+        made = list(map(_make, repeat(cls, len(every))))
         for steps in (
-            map(_set_values, made, held),
+            map(_set_values, made, every),
             map(_set_fields, made, repeat(cls._every_field)),
             map(_set_extra, made, repeat(None)),
             map(_set_private, made, repeat(None)),
         ):
             deque(steps, maxlen=0)
+        return made
+
+    @classmethod
+    def _made_of(cls, held: dict[str, JsonValue], fields: set[str]) -> Self:
+        # What pydantic's own copy does, without the hooks these models do not use.
+        made = _make(cls)
+        _set_values(made, held)
+        _set_fields(made, fields)
+        _set_extra(made, None)
+        _set_private(made, None)
         return made
 
     @model_validator(mode="after")

@@ -52,6 +52,10 @@ class ReadCache(Protocol):
     async def announce(self, kind: str) -> None:
         """Let whoever writes entities of a kind know that they are read from here."""
 
+    def is_unread(self, kind: str) -> bool:
+        """Whether it is known, without asking, that nobody reads entities of a kind from here."""
+        ...
+
     async def look(self, kind: str, id_: str) -> Look:
         """Look for one entity, in one trip."""
         ...
@@ -229,7 +233,8 @@ class CachedReads:
             AdapterError: what ``apply`` raises.
         """
         keys = [(kind, id_) for id_ in ids or () if _is_cacheable(id_)]
-        self._writing.update(keys)
+        for key in keys:
+            self._writing[key] += 1
         applied = True
         try:
             return await apply()
@@ -238,15 +243,14 @@ class CachedReads:
             applied = ids is None or failure.outcome != "not_applied"
             raise
         finally:
-            if applied:
-                self._owe(kind, None if ids is None else keys)
             try:
-                if applied:
+                if applied and not self._is_unread(kind):
+                    self._owe(kind, None if ids is None else keys)
                     await self._usable()
             finally:
                 self._settle_later()
-                self._writing.subtract(keys)
                 for key in keys:
+                    self._writing[key] -= 1
                     if not self._writing[key]:
                         del self._writing[key]
 
@@ -265,6 +269,14 @@ class CachedReads:
                 await self._usable()
             finally:
                 self._settle_later()
+
+    def _is_unread(self, kind: str) -> bool:
+        if self.answers:
+            return False
+        try:
+            return self._cache().is_unread(kind)
+        except AdapterError:
+            return False
 
     def _settle_later(self) -> None:
         under_way = self._settling is not None and not self._settling.done()

@@ -119,9 +119,9 @@ def test_an_entity_made_of_trusted_values_is_like_one_that_was_validated(make):
     validated = make()
     kind = type(validated)
 
-    (trusted,) = kind.trusted([dict(validated.__dict__)])
+    trusted = kind.trusted(dict(validated.__dict__))
 
-    assert trusted == validated
+    assert kind.trusted_many([dict(validated.__dict__)]) == [trusted] == [validated]
     assert trusted.model_fields_set == set(kind.model_fields)
     assert pickle.loads(pickle.dumps(trusted)) == validated  # noqa: S301 - our own
     assert copy.deepcopy(trusted) == validated
@@ -131,7 +131,7 @@ def test_an_entity_made_of_trusted_values_is_like_one_that_was_validated(make):
 
 
 def test_assigning_to_an_entity_made_of_trusted_values_is_validated_and_changes_no_other():
-    one, other = TestResult.trusted([dict(a_test_result().__dict__) for _ in range(2)])
+    one, other = TestResult.trusted_many([dict(a_test_result().__dict__) for _ in range(2)])
 
     one.actual_value = "changed"
     with pytest.raises(ValueError, match="NUL"):

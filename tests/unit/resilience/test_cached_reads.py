@@ -44,6 +44,7 @@ class ScriptedCache:
         self.marks: set[tuple[str, str]] = set()
         self.ttls: list[int] = []
         self.announced: list[str] = []
+        self.unread: set[str] = set()
         self.down = False
         self.hangs = False
         self.slow_looks: asyncio.Event | None = None
@@ -60,6 +61,9 @@ class ScriptedCache:
     async def announce(self, kind: str) -> None:
         await self._trip()
         self.announced.append(kind)
+
+    def is_unread(self, kind: str) -> bool:
+        return kind in self.unread
 
     async def look(self, kind: str, id_: str) -> Look:
         await self._trip()
@@ -512,6 +516,20 @@ async def test_a_process_that_reads_nothing_from_the_cache_drops_what_it_writes(
     assert await writer.repository.get_by_id(scenario.scenario_id) == changed
     assert writer.used == []
     assert await cached.repository.get_by_id(scenario.scenario_id) == changed
+
+
+async def test_what_nobody_reads_from_the_cache_is_not_dropped_by_who_knows_that(
+    writer: Cached,
+) -> None:
+    scenario = await writer.repository.create(a_scenario())
+    writer.cache.unread.add("scenario")
+
+    await writer.repository.update_status(scenario.scenario_id, ScenarioStatus.ARCHIVED)
+    asked = writer.cache.trips
+    writer.cache.unread.clear()
+    await writer.repository.update_status(scenario.scenario_id, ScenarioStatus.ACTIVE)
+
+    assert (asked, writer.cache.trips) == (0, 1)
 
 
 @pytest.mark.parametrize("write", ["update_status", "prune"])

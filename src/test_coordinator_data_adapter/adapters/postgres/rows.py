@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from asyncpg import Record
@@ -36,14 +36,25 @@ class RowReader(Generic[EntityT]):
         self._place = list(fields_of(table)).index(kind.id_field)
         self._values = _compiled(table)
 
-    def __call__(self, rows: Iterable[Row]) -> list[EntityT]:
+    def one(self, row: Row) -> EntityT:
+        """The entity of a row.
+
+        Raises:
+            DataIntegrityError: it holds what is no value of its field; names the id.
+        """
+        try:
+            return self._kind.trusted(self._values((row,))[0])
+        except (LookupError, ValueError):
+            raise self._first_problem((row,)) from None
+
+    def many(self, rows: Sequence[Row]) -> list[EntityT]:
         """The entities, in the order of the rows.
 
         Raises:
-            DataIntegrityError: a row holds what is no value of its field; names the id.
+            DataIntegrityError: as of the first row that is no entity.
         """
         try:
-            return self._kind.trusted(self._values(rows))
+            return self._kind.trusted_many(self._values(rows))
         except (LookupError, ValueError):
             raise self._first_problem(rows) from None
 

@@ -61,4 +61,4 @@ class PostgresScenariosRepository(
     async def list_all(self, limit: int = 100, offset: int = 0) -> list[Scenario]:
         where = Where()
         where.cut(page_limit(limit), offset_of(offset))
-        return await self._read(await self._select(where))
+        return await self._entities(await self._select(where))

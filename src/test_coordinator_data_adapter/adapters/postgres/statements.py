@@ -35,6 +35,9 @@ _TYPES: Final[Mapping[object, str]] = {
     JSONB: "jsonb",
 }
 
+# More parameters than any statement of ours has.
+_PLACES: Final = tuple(f"${place}" for place in range(1, 65))
+
 # Text of any length is indexed where it is short, and the condition has to say that it is.
 _UNBOUNDED: Final = frozenset({"created_by", "name", "test_environment"})
 
@@ -58,7 +61,7 @@ class _Numbered:
     def _number(self, sql: str, values: tuple[object, ...]) -> str:
         held = len(self.parameters)
         self.parameters += values
-        return sql.format(*(f"${place}" for place in range(held + 1, held + 1 + len(values))))
+        return sql.format(*_PLACES[held : held + len(values)])
 
 
 class Where(_Numbered):

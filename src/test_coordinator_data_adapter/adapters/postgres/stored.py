@@ -84,7 +84,7 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
             for column in self._columns
             if column not in {kind.id_field, "created_at", "updated_at"}
         )
-        self._entities = RowReader(kind, table)
+        self._read = RowReader(kind, table)
         self._together: Coalescer[str, EntityT | None] = Coalescer(
             self._get_together,
             operation=f"{table.name}.get_by_id",
@@ -108,11 +108,11 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         wanted = page_limit(limit)
         after = None if cursor is None else Position.from_cursor(cursor)
         rows = await self._rows_behind(query, after, wanted + 1)
-        items = await self._read(rows[:wanted])
+        items = await self._entities(rows[:wanted])
         return Page(items, Position.of(items[-1]).to_cursor() if len(rows) > wanted else None)
 
     async def list_matching(self, query: QueryT) -> list[EntityT]:
-        return await self._read(await self._select(Where(self._conditions(query))))
+        return await self._entities(await self._select(Where(self._conditions(query))))
 
     async def stream(
         self, query: QueryT, *, batch_size: int | None = None
@@ -122,7 +122,7 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         while True:
             rows = await self._rows_behind(query, after, wanted)
             for start in range(0, len(rows), _ROWS_AT_ONCE):
-                for entity in self._entities(rows[start : start + _ROWS_AT_ONCE]):
+                for entity in self._read.many(rows[start : start + _ROWS_AT_ONCE]):
                     yield entity
             if len(rows) < wanted:
                 return
@@ -223,9 +223,9 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
     async def _get_together(self, ids: Sequence[str]) -> list[EntityT | AdapterError | None]:
         if len(ids) == 1:
             row = await self._database.fetch_one(self._statements.by_id, ids[0])
-            return [None if row is None else self._entities((row,))[0]]
+            return [None if row is None else self._read.one(row)]
         rows = await self._database.fetch(self._statements.by_ids, ids)
-        found = {entity.identity: entity for entity in self._entities(rows)}
+        found = {entity.identity: entity for entity in self._read.many(rows)}
         answers: list[EntityT | AdapterError | None] = []
         given: set[str] = set()
         for id_ in ids:
@@ -259,7 +259,7 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
             raise NotFoundError.of(self._kind.entity_name, change.id)
         if not row[0]:
             raise ConflictError.of(self._kind.entity_name, change.id)
-        return self._entities((row[1:],))[0]
+        return self._read.one(row[1:])
 
     async def _delete(self, id_: str) -> bool:
         id_ = identifier(id_, self._kind.id_field)
@@ -314,9 +314,9 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         rows = await self._database.fetch(statement, *where.asked)
         return cast("str | None", rows[0][0])
 
-    async def _read(self, rows: list[Record]) -> list[EntityT]:
-        entities = self._entities(rows[:_ROWS_AT_ONCE])
+    async def _entities(self, rows: list[Record]) -> list[EntityT]:
+        entities = self._read.many(rows[:_ROWS_AT_ONCE])
         for start in range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE):
             await asyncio.sleep(0)
-            entities += self._entities(rows[start : start + _ROWS_AT_ONCE])
+            entities += self._read.many(rows[start : start + _ROWS_AT_ONCE])
         return entities

@@ -52,7 +52,7 @@ class PostgresTestResultsRepository(
                 some = rows[start : start + _AT_ONCE]
                 yield from some
                 # What is handed back is made while the server is busy with what was sent.
-                stored.extend(self._entities(some))
+                stored.extend(self._read.many(some))
 
         if rows:
             try:

@@ -80,7 +80,9 @@ class PostgresTestRunsRepository(
     async def list_newest(self, query: TestRunQuery, *, by: RunMoment, limit: int) -> list[TestRun]:
         where = Where(self._conditions(query))
         where.cut(page_limit(limit))
-        return await self._read(await self._select(where, by=f"{run_moment(by)} DESC NULLS LAST"))
+        return await self._entities(
+            await self._select(where, by=f"{run_moment(by)} DESC NULLS LAST")
+        )
 
     async def count_by_status_matching(self, query: TestRunQuery) -> Mapping[RunStatus, int]:
         return await self._count_by(query, RunStatus)

@@ -18,7 +18,7 @@ _TOGETHER: Final = 500
 _EPOCH_LASTS: Final = 86_400_000  # milliseconds
 # A writer may rely for so long on having found no epoch, and a reader lets more than that pass
 # after one began: what it loads from then on, no such writer can still be about to change.
-_UNUSED_FOR: Final = 0.25
+_UNREAD_FOR: Final = 0.25
 _OFFERS_AFTER: Final = 0.5
 
 
@@ -53,7 +53,7 @@ class RedisReadCache:
         self._monotonic = monotonic
         self._epochs: dict[str, str] = {}
         self._offers_from: dict[str, float] = {}
-        self._unused_at: dict[str, float] = {}
+        self._unread_at: dict[str, float] = {}
 
     async def announce(self, kind: str) -> None:
         """Begin the epoch of a kind, unless there is one: whoever writes is to drop from now on."""
@@ -84,12 +84,12 @@ class RedisReadCache:
     async def drop(self, kind: str, ids: Sequence[str]) -> None:
         """Leave a mark in the place of each entity, in the epoch that holds by then, if any."""
         for start in range(0, len(ids), _TOGETHER):
-            if not self._is_unused(kind):
+            if not self.is_unread(kind):
                 await self._drop_some(kind, ids[start : start + _TOGETHER])
 
     async def drop_all(self, kind: str) -> None:
         """Begin a new epoch, if there is one."""
-        if self._is_unused(kind):
+        if self.is_unread(kind):
             return
         asked_at = self._monotonic()
         done = await self._keyspace.call(
@@ -98,11 +98,12 @@ class RedisReadCache:
             entity=_ABOUT,
         )
         if done is None:
-            self._unused_at[kind] = asked_at
+            self._unread_at[kind] = asked_at
 
-    def _is_unused(self, kind: str) -> bool:
-        asked_at = self._unused_at.get(kind)
-        return asked_at is not None and self._monotonic() - asked_at < _UNUSED_FOR
+    def is_unread(self, kind: str) -> bool:
+        """Whether there was no epoch of a kind a moment ago."""
+        asked_at = self._unread_at.get(kind)
+        return asked_at is not None and self._monotonic() - asked_at < _UNREAD_FOR
 
     async def _drop_some(self, kind: str, ids: Sequence[str]) -> None:
         while True:
@@ -116,7 +117,7 @@ class RedisReadCache:
             )
             current = cast("bytes | None", replies[-1])
             if current is None:
-                self._unused_at[kind] = asked_at
+                self._unread_at[kind] = asked_at
                 return
             if current.decode() == epoch:
                 return
@@ -137,7 +138,7 @@ class RedisReadCache:
         if current is None:
             return
         age = (_EPOCH_LASTS - left) / 1000
-        self._unused_at.pop(kind, None)
+        self._unread_at.pop(kind, None)
         self._epochs[kind] = current.decode()
         self._offers_from[kind] = self._monotonic() + _OFFERS_AFTER - age
 
