@@ -26,7 +26,6 @@ from test_coordinator_data_adapter.models.entity import Entity
 from test_coordinator_data_adapter.models.service import ServiceInfo
 from test_coordinator_data_adapter.observability.facts import (
     CacheUsed,
-    Fact,
     Observer,
     Operation,
     OperationEnded,
@@ -53,8 +52,7 @@ _PORTS: Final = f"{interfaces.__name__}."
 
 # Reads of the cache whose answer tells which keys were there.
 _LOOKUPS: Final = frozenset({"get", "get_json", "get_many"})
-_OBSERVED: Final[dict[tuple[type, bool], type]] = {}
-_WRITTEN: Final[dict[type, type]] = {}
+_WRITTEN: Final = "_as_it_was_written"
 _MANY: Final = frozenset({Iterable, Mapping})
 
 _RepositoryT = TypeVar("_RepositoryT")
@@ -116,52 +114,45 @@ def name_of(port: type) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Watched:
-    """What an instrumented repository carries with it."""
+class _Watch:
+    """Who is told of the calls of one class of repositories, and how."""
 
     backend: str
-    notice: Callable[[Fact], None]
+    observer: Observer
+    tallying: TallyingObserver | None
     wants_starts: bool
-    operations: Mapping[str, Operation]
-    """Those that the calls of a method share; empty where each call has one of its own."""
-    adds: Mapping[str, Callable[[float], None]]
-    """What counts a call, by method; empty where each call is a fact."""
+
+    @classmethod
+    def of(cls, backend: str, observer: Observer) -> _Watch:
+        tallying = observer if isinstance(observer, TallyingObserver) else None
+        passed_over = getattr(observer, "passes_over", ())
+        return cls(
+            backend=backend,
+            observer=observer,
+            tallying=tallying,
+            wants_starts=tallying is None and OperationStarted not in passed_over,
+        )
+
+    def shared_operation(self, shape: _Shape) -> Operation | None:
+        """The one that all calls of a method are, where nobody tells them apart."""
+        return None if self.tallying is None else self.operation(shape)
+
+    def operation(self, shape: _Shape) -> Operation:
+        return Operation(shape.port, shape.method, self.backend)
 
 
 class Instrument:
     """Lets an observer know of every call of the repositories of one class."""
 
-    __slots__ = ("_kind", "_watched")
+    __slots__ = ("_kind",)
 
     def __init__(self, kind: type, *, backend: str, observer: Observer) -> None:
         """Prepare what all repositories of that class have in common; see `instrument`."""
-        port = _port_of_any(kind)
-        operations: dict[str, Operation] = {}
-        adds: dict[str, Callable[[float], None]] = {}
-        if isinstance(observer, TallyingObserver):
-            for shape in _shapes_of(port):
-                shared = operations[shape.method] = Operation(shape.port, shape.method, backend)
-                if shape.is_plain:
-                    adds[shape.method] = observer.operation_tally(shared).add
-        tallying = bool(operations)
-        if (kind, tallying) not in _OBSERVED:
-            made = _observed(kind, port, tallying=tallying)
-            _OBSERVED[kind, tallying] = made
-            _WRITTEN[made] = kind
-        self._kind = _OBSERVED[kind, tallying]
-        passed_over = getattr(observer, "passes_over", ())
-        self._watched = _Watched(
-            backend=backend,
-            notice=observer.notice,
-            wants_starts=not tallying and OperationStarted not in passed_over,
-            operations=operations,
-            adds=adds,
-        )
+        self._kind = _observed(kind, _port_of_any(kind), _Watch.of(backend, observer))
 
     def __call__(self, repository: _RepositoryT) -> _RepositoryT:
         """The same repository, watched from now on; again changes nothing."""
         repository.__class__ = self._kind
-        vars(repository)["_watched"] = self._watched
         return repository
 
 
@@ -188,7 +179,7 @@ def instrument(repository: _RepositoryT, *, backend: str, observer: Observer) ->
 
 def class_of(kind: type) -> type:
     """The class as it was written, also of one that is instrumented."""
-    return _WRITTEN.get(kind, kind)
+    return cast("type", vars(kind).get(_WRITTEN, kind))
 
 
 def _port_of_any(kind: type) -> type:
@@ -198,16 +189,22 @@ def _port_of_any(kind: type) -> type:
     return port
 
 
-def _observed(kind: type, port: type, *, tallying: bool) -> type:
+def _observed(kind: type, port: type, watch: _Watch) -> type:
     """The same class with every method of its port watched."""
     members: dict[str, object] = {
+        _WRITTEN: kind,
         "__doc__": kind.__doc__,
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
     }
     for shape in _shapes_of(port):
-        watched = _stream if shape.is_stream else _tallied if tallying and shape.is_plain else _call
-        members[shape.method] = watched(getattr(kind, shape.method), shape)
+        method = getattr(kind, shape.method)
+        if shape.is_stream:
+            members[shape.method] = _stream(method, shape, watch)
+        elif watch.tallying is not None and shape.is_plain:
+            members[shape.method] = _tallied(method, watch.operation(shape), watch.tallying)
+        else:
+            members[shape.method] = _call(method, shape, watch)
     # The metaclass is that of abstract classes.
     made: type = type(kind)(kind.__name__, (kind,), members)
     return made
@@ -274,16 +271,21 @@ class _Shape:
         return arguments, named | {self.first: given.items} if self.first in named else named
 
 
-def _call(method: _Method, shape: _Shape) -> _Method:
+# What a watched method needs is bound to it beforehand: between two trips nothing is in the
+# processor's caches, and every look-up there takes several times as long as in a loop.
+
+
+def _call(method: _Method, shape: _Shape, watch: _Watch) -> _Method:
+    notice, wants_starts = watch.observer.notice, watch.wants_starts
+    shared = watch.shared_operation(shape)
+
     @wraps(method)
     async def observed(self: Any, *arguments: Any, **named: Any) -> Any:
         if RUNNING.get() is not None:
             return await method(self, *arguments, **named)
-        watched: _Watched = self._watched
-        notice = watched.notice
-        operation = watched.operations.get(shape.method)
+        operation = shared
         if operation is None:
-            operation = Operation(shape.port, shape.method, watched.backend)
+            operation = watch.operation(shape)
             if shape.names_entity:
                 operation.id = _id_of(shape.given(arguments, named))
         given: _Given | None = None
@@ -291,7 +293,7 @@ def _call(method: _Method, shape: _Shape) -> _Method:
             given = _Given(shape.given(arguments, named))
             arguments, named = shape.with_given(given, arguments, named)
         token = RUNNING.set(operation)
-        if watched.wants_starts:
+        if wants_starts:
             notice(OperationStarted(operation))
         error: BaseException | None = None
         answer: Any = None
@@ -314,34 +316,36 @@ def _call(method: _Method, shape: _Shape) -> _Method:
     return observed
 
 
-def _tallied(method: _Method, shape: _Shape) -> _Method:
+def _tallied(method: _Method, operation: Operation, observer: TallyingObserver) -> _Method:
     """As `_call`, where there is nothing to tell of a call that returns but its time."""
-    name = shape.method
+    notice, add = observer.notice, observer.operation_tally(operation).add
+    running, begin, end = RUNNING.get, RUNNING.set, RUNNING.reset
 
     @wraps(method)
     async def observed(self: Any, *arguments: Any, **named: Any) -> Any:
-        if RUNNING.get() is not None:
+        if running() is not None:
             return await method(self, *arguments, **named)
-        watched: _Watched = self._watched
-        operation = watched.operations[name]
-        token = RUNNING.set(operation)
+        token = begin(operation)
         began = perf_counter()
         try:
             answer = await method(self, *arguments, **named)
         except BaseException as error:
             took = perf_counter() - began
-            RUNNING.reset(token)
-            watched.notice(OperationEnded(operation, took, error, None, None))
+            end(token)
+            notice(OperationEnded(operation, took, error, None, None))
             raise
         took = perf_counter() - began
-        RUNNING.reset(token)
-        watched.adds[name](took)
+        end(token)
+        add(took)
         return answer
 
     return observed
 
 
-def _stream(method: _Stream, shape: _Shape) -> _Stream:
+def _stream(method: _Stream, shape: _Shape, watch: _Watch) -> _Stream:
+    notice, wants_starts = watch.observer.notice, watch.wants_starts
+    shared = watch.shared_operation(shape)
+
     @wraps(method)
     async def observed(self: Any, *arguments: Any, **named: Any) -> AsyncGenerator[Any]:
         if RUNNING.get() is not None:
@@ -349,15 +353,11 @@ def _stream(method: _Stream, shape: _Shape) -> _Stream:
                 async for item in items:
                     yield item
             return
-        watched: _Watched = self._watched
-        notice = watched.notice
-        operation = watched.operations.get(shape.method) or Operation(
-            shape.port, shape.method, watched.backend
-        )
+        operation = shared or watch.operation(shape)
         error: BaseException | None = None
         rows = 0
         took = 0.0
-        if watched.wants_starts:
+        if wants_starts:
             notice(OperationStarted(operation))
         try:
             async with aclosing(method(self, *arguments, **named)) as items:

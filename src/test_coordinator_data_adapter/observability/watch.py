@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from math import inf
 from typing import Final, TypeVar
 
@@ -41,8 +40,8 @@ __all__ = ["Watch"]
 
 _RepositoryT = TypeVar("_RepositoryT")
 
-# So many tallies of trips are at hand; any other is asked for again.
-_KINDS_OF_TRIPS: Final = 1024
+# So many commands are known for each operation; then all of them are asked for anew.
+_KINDS_OF_TRIPS: Final = 256
 
 
 class Watch:
@@ -130,12 +129,19 @@ class Watch:
         if not isinstance(audience, TallyingAudience):
             return None
 
-        @lru_cache(maxsize=_KINDS_OF_TRIPS)
-        def add_for(operation: Operation | None, command: str) -> Callable[[float], None]:
-            return audience.trip_tally(place, command_of(place.backend, command), operation).add
+        adds: dict[Operation | None, dict[str, Callable[[float], None]]] = {}
 
         def tell(command: str, took: float) -> None:
-            add_for(running(), command)(took)
+            operation = running()
+            try:
+                adds[operation][command](took)
+            except KeyError:
+                of_operation = adds.setdefault(operation, {})
+                if len(of_operation) == _KINDS_OF_TRIPS:
+                    of_operation.clear()
+                tally = audience.trip_tally(place, command_of(place.backend, command), operation)
+                of_operation[command] = tally.add
+                tally.add(took)
 
         return tell
 
