@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Final, TypeVar, cast
@@ -217,8 +217,8 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
     def _duplicate(self, id_: str, constraint: str | None) -> DuplicateError:
         return DuplicateError.of(self._kind.entity_name, id_, constraint=constraint)
 
-    async def _get(self, id_: str) -> EntityT | None:
-        return await self._together(identifier(id_, self._kind.id_field))
+    def _get(self, id_: str) -> Awaitable[EntityT | None]:
+        return self._together(identifier(id_, self._kind.id_field))
 
     async def _get_together(self, ids: Sequence[str]) -> list[EntityT | AdapterError | None]:
         if len(ids) == 1:
