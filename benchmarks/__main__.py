@@ -29,7 +29,16 @@ from benchmarks.measuring import Outcome, progress
 from benchmarks.peers import cache_peers, store_peers
 from benchmarks.report import Figure, Report, record, summary
 from benchmarks.scale import QUICK, SMOKE, Scale
-from benchmarks.stage import AUDITED, LARGE, SERVER_SETTINGS, SMALL, UNAUDITED, UNAUDITED_TOO, Stage
+from benchmarks.stage import (
+    AUDITED,
+    BARELY_AUDITED,
+    LARGE,
+    SERVER_SETTINGS,
+    SMALL,
+    UNAUDITED,
+    UNAUDITED_TOO,
+    Stage,
+)
 from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, ThrowawayValkey
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -55,7 +64,7 @@ _SCHEMAS = {
     "postgres": (SMALL,),
     "volume": (SMALL, LARGE),
     "observation": (SMALL,),
-    "audit": (AUDITED, UNAUDITED, UNAUDITED_TOO),
+    "audit": (AUDITED, UNAUDITED, UNAUDITED_TOO, BARELY_AUDITED),
 }
 
 

@@ -68,10 +68,21 @@ _EVERY = (
     ),
 )
 _TRIGGERS = {
-    "audit_insert": ("AFTER INSERT", "REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT"),
-    "audit_update": ("AFTER UPDATE", "FOR EACH ROW"),
-    "audit_delete": ("AFTER DELETE", "REFERENCING OLD TABLE AS gone FOR EACH STATEMENT"),
+    "audit_insert": "AFTER INSERT",
+    "audit_update": "AFTER UPDATE",
+    "audit_delete": "AFTER DELETE",
 }
+_CREATED_IN_BULK = "test_results"
+
+
+def _rows_of(table: str, trigger: str) -> str:
+    """What a trigger is told at once: keeping the rows of a statement costs each of them more."""
+    if trigger == "audit_delete":
+        return "REFERENCING OLD TABLE AS gone FOR EACH STATEMENT"
+    if trigger == "audit_insert" and table == _CREATED_IN_BULK:
+        return "REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT"
+    return "FOR EACH ROW"
+
 
 # Runs with the owner's rights, whoever fires it; times are written in UTC, whose session it may be.
 _FUNCTION = """RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -90,7 +101,7 @@ _TOLD_CONTEXT = """coalesce(left(told ->> 'actor', 255), session_user),
 def _functions(audited: _Audited) -> tuple[str, str, str]:
     """Each of a table's own: every mutation pays for what a function has to find out."""
     table, kind, id_, run_id, columns = audited
-    of_results = kind == "test_result"
+    of_results = table == _CREATED_IN_BULK
     without, one_link, links = "", "NULL", "NULL::xid8[], NULL::text[]"
     if of_results:
         without, one_link = " - 'created_in'", "ARRAY[created_in]"
@@ -104,25 +115,34 @@ def _functions(audited: _Audited) -> tuple[str, str, str]:
         f"CASE WHEN OLD.{column} IS NOT DISTINCT FROM NEW.{column} THEN '{column}' END"
         for column in columns
     )
-    # Rows of one statement share one record where they can be found again from it.
-    in_bulk = f"""
-        IF told ->> 'operation' IS DISTINCT FROM 'create' THEN
-            INSERT INTO audit_records (operation, kind, count, {_CONTEXT})
-            SELECT 'bulk_create', '{kind}', touched, {_TOLD_CONTEXT}
-            FROM (SELECT count(*) FROM fresh) AS every (touched) WHERE touched > 1;
-            IF FOUND THEN
-                RETURN NULL;
-            END IF;
-        END IF;
+    record = f"INSERT INTO audit_records (operation, kind, entity_id, run_id, after, {_CONTEXT})"
+    recorded = f"""
+            {record}
+            VALUES (
+                'create', '{kind}', NEW.{id_}, {run_id if run_id == "NULL" else f"NEW.{run_id}"},
+                to_jsonb(NEW), {_TOLD_CONTEXT}
+            );
     """
+    if of_results:
+        # Rows of one statement share one record where they can be found again from it.
+        recorded = f"""
+            IF told ->> 'operation' IS DISTINCT FROM 'create' THEN
+                INSERT INTO audit_records (operation, kind, count, {_CONTEXT})
+                SELECT 'bulk_create', '{kind}', touched, {_TOLD_CONTEXT}
+                FROM (SELECT count(*) FROM fresh) AS every (touched) WHERE touched > 1;
+                IF FOUND THEN
+                    RETURN NULL;
+                END IF;
+            END IF;
+            {record}
+            SELECT 'create', '{kind}', {id_}, {run_id}, to_jsonb(fresh){without}, {_TOLD_CONTEXT}
+            FROM fresh;
+        """
     return (
         f"""
         CREATE FUNCTION audit_insert_{table}() {_FUNCTION} AS $$
         DECLARE {_TOLD}
-        BEGIN {in_bulk if of_results else ""}
-            INSERT INTO audit_records (operation, kind, entity_id, run_id, after, {_CONTEXT})
-            SELECT 'create', '{kind}', {id_}, {run_id}, to_jsonb(fresh){without}, {_TOLD_CONTEXT}
-            FROM fresh;
+        BEGIN {recorded}
             RETURN NULL;
         END
         $$
@@ -229,9 +249,10 @@ _UPGRADE = (
     $$
     """,
     *(
-        f"CREATE TRIGGER {does} {moment} ON {table} {rows} EXECUTE FUNCTION {does}_{table}()"
+        f"CREATE TRIGGER {does} {moment} ON {table} {_rows_of(table, does)}"
+        f" EXECUTE FUNCTION {does}_{table}()"
         for table, *_ in _EVERY
-        for does, (moment, rows) in _TRIGGERS.items()
+        for does, moment in _TRIGGERS.items()
     ),
     *(
         f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table}"
