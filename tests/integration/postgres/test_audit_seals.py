@@ -148,16 +148,22 @@ async def test_what_the_auditor_deleted_long_ago_can_be_left_out(held, seals, su
     assert (await seals.verify(first=2)).problem is None
 
 
-async def test_a_digest_older_than_what_is_left_is_still_an_anchor(held, seals, superuser):
+@pytest.mark.parametrize(
+    "change",
+    [
+        "record_digests = ''",
+        "record_ids[1] = 2",
+        "sealed_at = sealed_at - interval '1 microsecond'",
+    ],
+)
+async def test_a_digest_older_than_what_is_left_is_still_an_anchor(held, seals, superuser, change):
     kept = (await seals.seal()).digest
     await held.test_runs.create(a_test_run())
     await seals.seal()
     await superuser.execute(f"DELETE FROM {TRAIL} WHERE record_id <= 8")
 
     untouched = await seals.verify(anchor=kept, first=2)
-    await superuser.execute(
-        f"UPDATE {SCHEMA}.audit_seals SET record_digests = '' WHERE seal_id = 1"
-    )
+    await superuser.execute(f"UPDATE {SCHEMA}.audit_seals SET {change} WHERE seal_id = 1")
     changed = await seals.verify(anchor=kept, first=2)
 
     assert untouched.problem is None

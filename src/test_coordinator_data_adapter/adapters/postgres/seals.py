@@ -64,7 +64,8 @@ class Seals:
     """The seals of one schema's audit trail.
 
     A seal covers the records behind the one before it. It holds the SHA-256 of each record, by
-    which the first one that differs is named, and the SHA-256 of these and of the seal before.
+    which the first one that differs is named, and the SHA-256 of these, of its own time and of the
+    seal before.
     Whoever can change the seals as well can make them fit: only a digest kept elsewhere proves
     that they did not.
     """
@@ -79,7 +80,7 @@ class Seals:
             f" WHERE record_id > $1 AND record_id <= $2 ORDER BY record_id LIMIT {_AT_ONCE}"
         )
         self._next_seal = _reading(
-            "SELECT seal_id, record_ids, record_digests, digest"
+            "SELECT seal_id, sealed_at, record_ids, record_digests, digest"
             f" FROM {self._seals} WHERE seal_id >= $1 ORDER BY seal_id LIMIT 1"
         )
 
@@ -103,24 +104,27 @@ class Seals:
         end: int = row[0] if row else 0
         async with self._database.transaction() as transaction:
             # Two that seal at once take turns.
-            await transaction.fetch_one(
-                _reading("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"),
+            row = await transaction.fetch_one(
+                _reading(
+                    "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)),"
+                    " clock_timestamp() AS now"
+                ),
                 f"test-coordinator-data-adapter/{self._database.schema}/seals",
             )
+            assert row is not None  # noqa: S101 - tells the type checkers: this SELECT has no FROM
+            now: datetime = row["now"]
             seal_id, digest, after = await self._last(transaction)
             made = sealed = 0
-            ids: list[int] = []
-            digests: list[bytes] = []
+            covered: dict[int, bytes] = {}
             async for record_id, record_digest in self._digests(transaction, after, end):
-                ids.append(record_id)
-                digests.append(record_digest)
-                if len(ids) == _IN_A_SEAL:
-                    made, sealed = made + 1, sealed + len(ids)
-                    digest = await self._add(transaction, seal_id + made, digest, ids, digests)
-                    ids, digests = [], []
-            if ids:
-                made, sealed = made + 1, sealed + len(ids)
-                digest = await self._add(transaction, seal_id + made, digest, ids, digests)
+                if len(covered) == _IN_A_SEAL:
+                    made, sealed = made + 1, sealed + len(covered)
+                    digest = await self._add(transaction, seal_id + made, digest, covered, at=now)
+                    covered = {}
+                covered[record_id] = record_digest
+            if covered:
+                made, sealed = made + 1, sealed + len(covered)
+                digest = await self._add(transaction, seal_id + made, digest, covered, at=now)
         return Verdict(None, made, sealed, 0, digest.hex() if seal_id + made else None)
 
     async def prune(self, before: datetime) -> Pruned:
@@ -175,10 +179,10 @@ class Seals:
             anchored = anchor is None
             expected = 1
             while row := await transaction.fetch_one(self._next_seal, expected):
-                seal_id, ids, held, digest = row
+                seal_id, sealed_at, ids, held, digest = row
                 if problem is None and seal_id != expected:
                     problem = f"seal {expected} was removed"
-                if problem is None and (not ids or _digest(before, ids, held) != digest):
+                if problem is None and (not ids or _digest(before, sealed_at, ids, held) != digest):
                     problem = f"seal {seal_id} was changed"
                 if seal_id >= first:
                     problem = problem or await self._first_difference(transaction, after, ids, held)
@@ -241,19 +245,22 @@ class Seals:
         transaction: Transaction,
         seal_id: int,
         before: bytes,
-        ids: list[int],
-        digests: list[bytes],
+        covered: dict[int, bytes],
+        *,
+        at: datetime,
     ) -> bytes:
-        held = b"".join(digests)
-        digest = _digest(before, ids, held)
+        ids, held = list(covered), b"".join(covered.values())
+        digest = _digest(before, at, ids, held)
         await transaction.execute(
             Statement(
-                f"INSERT INTO {self._seals} (seal_id, record_ids, record_digests, digest)"
-                " VALUES ($1, $2, $3, $4)",
+                f"INSERT INTO {self._seals}"
+                " (seal_id, sealed_at, record_ids, record_digests, digest)"
+                " VALUES ($1, $2, $3, $4, $5)",
                 None,
                 writes=True,
             ),
             seal_id,
+            at,
             ids,
             held,
             digest,
@@ -261,8 +268,9 @@ class Seals:
         return digest
 
 
-def _digest(before: bytes, ids: list[int], held: bytes) -> bytes:
-    return hashlib.sha256(before + ",".join(map(str, ids)).encode() + b"\n" + held).digest()
+def _digest(before: bytes, sealed_at: datetime, ids: list[int], held: bytes) -> bytes:
+    named = f"{sealed_at.isoformat()}\n{','.join(map(str, ids))}\n".encode()
+    return hashlib.sha256(before + named + held).digest()
 
 
 def _reading(sql: str) -> Statement:

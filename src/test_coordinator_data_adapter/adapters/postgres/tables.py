@@ -322,12 +322,7 @@ audit_seals = Table(
     "audit_seals",
     metadata,
     Column("seal_id", BigInteger, autoincrement=False, nullable=False),
-    Column(
-        "sealed_at",
-        DateTime(timezone=True),
-        server_default=text("statement_timestamp()"),
-        nullable=False,
-    ),
+    Column("sealed_at", DateTime(timezone=True), nullable=False),
     _several("record_ids", BigInteger),
     Column("record_digests", LargeBinary, nullable=False),
     Column("digest", LargeBinary, nullable=False),

@@ -10,7 +10,7 @@ down_revision = "0003"
 _UPGRADE = """
     CREATE TABLE audit_seals (
         seal_id BIGINT NOT NULL,
-        sealed_at TIMESTAMPTZ NOT NULL DEFAULT statement_timestamp(),
+        sealed_at TIMESTAMPTZ NOT NULL,
         record_ids BIGINT[] NOT NULL,
         record_digests BYTEA NOT NULL,
         digest BYTEA NOT NULL,
