@@ -134,14 +134,14 @@ class Watch:
         def tell(command: str, took: float) -> None:
             operation = running()
             try:
-                adds[operation][command](took)
+                add = adds[operation][command]
             except KeyError:
                 of_operation = adds.setdefault(operation, {})
                 if len(of_operation) == _KINDS_OF_TRIPS:
                     of_operation.clear()
-                tally = audience.trip_tally(place, command_of(place.backend, command), operation)
-                of_operation[command] = tally.add
-                tally.add(took)
+                what = command_of(place.backend, command)
+                add = of_operation[command] = audience.trip_tally(place, what, operation).add
+            add(took)
 
         return tell
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import socket
 import ssl
 from itertools import product
 
 import asyncpg
+import orjson
 import pytest
 from sqlalchemy import exc
 
@@ -16,6 +18,7 @@ from test_coordinator_data_adapter.adapters.postgres.translation import (
     Failure,
     Phase,
     TlsRefusedError,
+    by_meaning,
     classify,
     translate,
 )
@@ -252,6 +255,23 @@ def test_what_another_transaction_caused_is_worth_another_try(sqlstate):
 )
 def test_whatever_the_drivers_raise_is_translated(error):
     assert isinstance(error, DRIVER_ERRORS)
+
+
+@pytest.mark.parametrize("error", [ValueError(), orjson.JSONDecodeError("", "", 0)])
+def test_an_answer_that_cannot_be_decoded_is_a_corrupt_row(error):
+    assert classify(by_meaning(error, expired=False)) is Failure.CORRUPT_ROW
+
+
+@pytest.mark.parametrize("error", [said("23505"), asyncpg.DataError(SECRET), OSError()])
+def test_what_has_one_meaning_keeps_it(error):
+    assert by_meaning(error, expired=False) is error
+
+
+def test_what_our_deadline_cut_off_is_a_time_out_unless_it_was_cancelled():
+    lost, cancelled = asyncpg.InterfaceError("closed"), asyncio.CancelledError()
+
+    assert isinstance(by_meaning(lost, expired=True), TimeoutError)
+    assert by_meaning(cancelled, expired=True) is cancelled
 
 
 @pytest.mark.parametrize("fault", [ValueError(), KeyError(), AttributeError(), RuntimeError()])

@@ -1,40 +1,33 @@
-"""How times and JSON are written to PostgreSQL and read from it, and whole rows for COPY."""
+"""How JSON and times are written to PostgreSQL and read from it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import asyncpg
 import orjson
 
 from test_coordinator_data_adapter.adapters.postgres.jsonb import json_bytes
 
 if TYPE_CHECKING:
+    import asyncpg
+
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["SESSION_FORMAT", "copy_text", "speak", "speaks"]
+__all__ = ["moment_text", "speak_json", "speak_text", "speak_usually"]
 
-SESSION_FORMAT: Final[Mapping[str, str]] = {"datestyle": "ISO", "timezone": "UTC"}
-"""The session's settings that the text of a time depends on."""
+# The session's settings that the text of a value depends on, as the server reports them.
+_FORMAT: Final[Mapping[str, str]] = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO",
+    "TimeZone": "UTC",
+}
+_SET_FORMAT: Final = "; ".join(f"SET {name} TO '{value}'" for name, value in _FORMAT.items())
 
-_ESCAPED: Final = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
-_SPECIAL: Final = re.compile(r"[\\\t\n\r]")
 
-
-async def speak(connection: Connection) -> None:
-    """Have a connection write and read times and JSON the way this library wants them."""
-    # The driver makes a time of a number of microseconds by two objects and an addition, which is
-    # more than half of what a row of results costs it; its text is read by one call.
-    await connection.set_type_codec(
-        "timestamptz",
-        schema="pg_catalog",
-        encoder=_moment_text,
-        decoder=datetime.fromisoformat,
-        format="text",
-    )
+async def speak_json(connection: Connection) -> None:
+    """Have a connection write and read jsonb the way this library wants it."""
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",
@@ -44,71 +37,50 @@ async def speak(connection: Connection) -> None:
     )
 
 
-def speaks(connection: Connection) -> bool:
-    """Whether the session still has the settings it began with: whose it was may change them.
+async def speak_text(connection: Connection) -> None:
+    """Have a connection write and read times as text, in UTC.
 
-    The server tells of every change by itself, so nothing is asked.
+    The driver makes a time of a number of microseconds by two objects and an addition, which is
+    more than half of what a row of results costs it; its text is read by one call.
     """
     settings = connection.get_settings()
-    return bool(settings.TimeZone == "UTC" and settings.DateStyle.startswith("ISO"))
+    # The server tells of every change by itself; a session that had the connection may have made
+    # one, and a pooler in between may have kept these to itself.
+    reported = ((getattr(settings, name, ""), value) for name, value in _FORMAT.items())
+    if not all(now.startswith(value) for now, value in reported):
+        await connection.execute(_SET_FORMAT)
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        encoder=moment_text,
+        decoder=datetime.fromisoformat,
+        format="text",
+    )
 
 
-def copy_text(kinds: Sequence[type], records: Sequence[tuple[object, ...]]) -> bytes:
-    """Rows as COPY reads them, in its text format.
+def speak_usually(connection: Connection) -> None:
+    """Let a connection write and read times as the driver does, also within rows and ranges."""
+    step = connection.reset_type_codec("timestamptz", schema="pg_catalog")
+    try:
+        # For a type of PostgreSQL's own the driver waits for nothing, and here nobody could.
+        step.send(None)
+    except StopIteration:
+        return
+    step.close()
+    connection.terminate()
 
-    Args:
-        kinds: what each column holds beside None: str, int or datetime.
-        records: one value for each column; at least one record.
+
+def moment_text(moment: datetime) -> str:
+    """A time as PostgreSQL reads it.
 
     Raises:
-        asyncpg.DataError: a value is of another type, or no text; as for any other parameter.
+        ValueError: it has no time zone: whose time would it be?
     """
-    try:
-        columns = zip(kinds, zip(*records, strict=True), strict=True)
-        texts = [_column_text(kind, column) for kind, column in columns]
-        return ("\n".join(map("\t".join, zip(*texts, strict=True))) + "\n").encode()
-    except (TypeError, ValueError):
-        raise asyncpg.DataError from None
-
-
-def _column_text(kind: type, column: tuple[object, ...]) -> Iterable[str]:
-    found = set(map(type, column))
-    missing = type(None) in found
-    found.discard(type(None))
-    if not all(issubclass(one, kind) for one in found):
-        raise TypeError
-    held = [value for value in column if value is not None] if missing else column
-    texts = list(_TEXTS[kind](held))
-    if missing:
-        present = iter(texts)
-        return [r"\N" if value is None else next(present) for value in column]
-    return texts
-
-
-def _escaped(column: Sequence[str]) -> Iterable[str]:
-    if _SPECIAL.search("".join(column)) is None:
-        return column
-    return (_SPECIAL.sub(lambda found: _ESCAPED[found[0]], text) for text in column)
-
-
-def _moment_text(moment: datetime) -> str:
-    if moment.tzinfo is None:
-        raise ValueError  # whose time would it be?
+    if moment.tzinfo is not UTC:
+        if moment.utcoffset() is None:
+            raise ValueError
+        moment = moment.astimezone(UTC)
     return moment.isoformat()
-
-
-def _moment_texts(column: Sequence[datetime]) -> Iterable[str]:
-    if {(type(moment), moment.tzinfo) for moment in column} == {(datetime, UTC)}:
-        # A fifth of the time: Python asks every time zone anew how far it is from UTC.
-        return orjson.dumps(column).decode().strip('[]"').split('","')
-    return map(_moment_text, column)
-
-
-_TEXTS: Final[Mapping[type, Callable[[Sequence[Any]], Iterable[str]]]] = {
-    str: _escaped,
-    int: lambda column: map(str, column),
-    datetime: _moment_texts,
-}
 
 
 def _encode_json(value: object) -> bytes:

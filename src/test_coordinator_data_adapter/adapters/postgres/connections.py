@@ -20,7 +20,11 @@ from sqlalchemy.pool.base import (
     _ConnectionRecord,  # pyright: ignore[reportPrivateUsage] - the only entry there is
 )
 
-from test_coordinator_data_adapter.adapters.postgres.codec import SESSION_FORMAT, speak, speaks
+from test_coordinator_data_adapter.adapters.postgres.codec import (
+    speak_json,
+    speak_text,
+    speak_usually,
+)
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
 from test_coordinator_data_adapter.adapters.postgres.jsonb import json_bytes
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
@@ -190,10 +194,15 @@ class Connections:
 
     async def _attempt(self) -> Lease:
         task = asyncio.current_task()
+        fairy: PoolProxiedConnection | None = None
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 fairy = await self.engine.raw_connection()
+                await speak_text(cast("Connection", fairy.driver_connection))
         except BaseException:
+            if fairy is not None:
+                cast("Connection", fairy.driver_connection).terminate()
+                fairy.invalidate()
             # SQLAlchemy before 2.1 forgets a connection whose setting up is broken off.
             if (stranded := self._set_up.get(task)) is not None:
                 stranded.terminate()
@@ -352,6 +361,7 @@ class Connections:
     def _return(self, lease: Lease) -> None:
         self._leased.discard(lease)
         _bound(lease.connection, self._settings.query_timeout)
+        speak_usually(lease.connection)
         lease.proxy.close()
 
     def _surrender(self) -> None:
@@ -366,7 +376,7 @@ class Connections:
         return connection
 
     def _connected(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        connection.run_async(speak)
+        connection.run_async(speak_json)
         record.info[_BORN] = monotonic()
         self._open += 1
         self._set_up.pop(asyncio.current_task(), None)
@@ -377,7 +387,7 @@ class Connections:
         driver = cast("Connection", connection.driver_connection)
         born = cast("float", record.info[_BORN])
         too_old = born < self._not_before or monotonic() - born > self._settings.pool_recycle
-        if too_old or driver.is_closed() or not speaks(driver):
+        if too_old or driver.is_closed():
             raise exc.DisconnectionError
 
     def _checked_in(self, _: DBAPIConnection | None, __: ConnectionPoolEntry) -> None:
@@ -412,7 +422,8 @@ def _session_settings(settings: DatabaseSettings, application_name: str) -> dict
     return {
         "application_name": application_name,
         "search_path": f'"{settings.schema}"',
-        **SESSION_FORMAT,
+        "datestyle": "ISO",
+        "timezone": "UTC",
         "statement_timeout": _milliseconds(settings.server_side_timeout),
         "lock_timeout": _milliseconds(settings.lock_timeout),
         "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),

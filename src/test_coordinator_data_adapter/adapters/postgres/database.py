@@ -36,6 +36,7 @@ from test_coordinator_data_adapter.adapters.postgres.translation import (
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConfigurationError,
+    DataIntegrityError,
     OverloadedError,
     UnavailableError,
 )
@@ -436,7 +437,8 @@ class Database:
             self._connections.discard(lease)
         else:
             self._connections.give_back(lease, now)
-        if told is not None and lease.connection.is_closed():
+        unreadable = isinstance(told, DataIntegrityError)
+        if told is not None and lease.connection.is_closed() and not unreadable:
             # What was lost here is lost everywhere: a restarted server, a cut network.
             self._connections.distrust(sent)
         if now - sent >= self._observer.threshold:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from test_coordinator_data_adapter.adapters.postgres.codec import copy_text
 from test_coordinator_data_adapter.adapters.postgres.connections import Connections, Lease
+from test_coordinator_data_adapter.adapters.postgres.copying import CopyText, RecordsFailedError
 from test_coordinator_data_adapter.adapters.postgres.observer import Observer, rows_touched
 from test_coordinator_data_adapter.adapters.postgres.statement import Statement
 from test_coordinator_data_adapter.adapters.postgres.translation import (
@@ -29,10 +29,6 @@ _AnswerT = TypeVar("_AnswerT")
 
 _COMMIT: Final = Statement("COMMIT", None, writes=True)
 _ROLLBACK: Final = Statement("ROLLBACK", None, writes=False)
-# For how many records, and how many seconds at most, a COPY has the event loop to itself. The
-# server begins with the first of them while the next are written.
-_RECORDS_AT_ONCE: Final = 250
-_TURN: Final = 0.005
 
 
 class Transaction:
@@ -89,13 +85,13 @@ class Transaction:
                     table,
                     schema_name=self._schema,
                     columns=tuple(columns),
-                    source=_Paced(tuple(columns.values()), records, patience, self._limit),
+                    source=CopyText(tuple(columns.values()), records, patience, self._limit),
                 )
 
         statement = Statement(f"COPY {table} FROM STDIN", entity, writes=True)
         try:
             await self._run(statement, send, limit=inf)
-        except _RecordsFailed as failed:
+        except RecordsFailedError as failed:
             fault = failed.fault
         else:
             return
@@ -161,51 +157,3 @@ class Transaction:
         if not isinstance(error, DRIVER_ERRORS):
             return None
         return translate(error, phase=Phase.SENT, writes=writes, entity=statement.entity)
-
-
-class _RecordsFailed(Exception):  # noqa: N818 - never seen outside
-    """What the records raised, on its way past the driver and past what is made of its errors."""
-
-    def __init__(self, fault: Exception) -> None:
-        self.fault = fault
-
-
-class _Paced:
-    """Records as COPY reads them, some at a time.
-
-    In between others have the event loop, and the deadline is renewed.
-    """
-
-    __slots__ = ("_clock", "_kinds", "_limit", "_patience", "_records")
-
-    def __init__(
-        self,
-        kinds: Sequence[type],
-        records: Iterable[tuple[object, ...]],
-        patience: asyncio.Timeout,
-        limit: float,
-    ) -> None:
-        self._kinds = kinds
-        self._records = iter(records)
-        self._patience = patience
-        self._limit = limit
-        self._clock = asyncio.get_running_loop().time
-
-    def __aiter__(self) -> _Paced:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await asyncio.sleep(0)
-        some: list[tuple[object, ...]] = []
-        until = self._clock() + _TURN
-        try:
-            for record in self._records:
-                some.append(record)
-                if len(some) == _RECORDS_AT_ONCE or self._clock() > until:
-                    break
-        except Exception as fault:
-            raise _RecordsFailed(fault) from fault
-        self._patience.reschedule(self._clock() + self._limit)
-        if not some:
-            raise StopAsyncIteration
-        return copy_text(self._kinds, some)

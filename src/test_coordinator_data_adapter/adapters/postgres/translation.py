@@ -168,10 +168,12 @@ def by_meaning(error: BaseException, *, expired: bool) -> BaseException:
         error: what the driver raised.
         expired: whether our own deadline had cut the connection by then.
     """
-    if expired and classify(error) is Failure.LOST:
+    if expired and isinstance(error, Exception) and classify(error) is Failure.LOST:
         return TimeoutError()
-    # A parameter is refused as a DataError: this was an answer, a time beyond Python's.
-    return OverflowError() if type(error) is ValueError else error
+    # A parameter is refused as a DataError: this was an answer, such as a time beyond Python's.
+    if isinstance(error, ValueError) and not isinstance(error, DRIVER_ERRORS):
+        return OverflowError()
+    return error
 
 
 def translate(

@@ -116,6 +116,20 @@ async def test_moments_come_back_aware_and_in_utc(database, reading):
     assert row["moment"].tzinfo is UTC
 
 
+async def test_what_cannot_be_read_costs_no_other_connection(make_database, url, reading):
+    database = make_database(url)
+    await asyncio.gather(*(database.fetch(SLEEP, 0.05) for _ in range(3)))
+    before = database.pool_status().open
+
+    with pytest.raises(DataIntegrityError):
+        await database.fetch(reading("SELECT timestamptz 'infinity'"))
+
+    rows = await asyncio.gather(*(database.fetch_one(PID) for _ in range(20)))
+    assert before > 1
+    assert database.pool_status().open >= before - 1
+    assert len({row["pid"] for row in rows}) >= 1
+
+
 MOMENTS = [
     datetime(1970, 1, 1, tzinfo=UTC),
     datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
@@ -906,16 +920,42 @@ async def test_a_session_that_forgets_its_transaction_leaves_none_to_the_next(da
     assert await count(database) == 1
 
 
-@pytest.mark.parametrize("setting", ["timezone TO 'Asia/Tokyo'", "datestyle TO 'German'"])
-async def test_what_a_session_does_to_its_times_stays_there(make_database, url, reading, setting):
+@pytest.mark.parametrize(
+    "setting",
+    ["timezone TO 'Asia/Tokyo'", "datestyle TO 'German'", "client_encoding TO 'LATIN1'"],
+)
+async def test_how_a_session_wants_its_values_written_stays_there(
+    make_database, url, reading, setting
+):
     database = make_database(url, pool_size=1, max_overflow=0)
     async with database.session_maker()() as session, session.begin():
         await session.execute(text(f"SET {setting}"))
 
     row = await database.fetch_one(reading("SELECT $1::timestamptz AS moment"), MOMENTS[1])
+    await database.copy("things", {"id": str}, [("é",)])
 
     assert row["moment"] == MOMENTS[1]
     assert row["moment"].tzinfo is UTC
+    assert await database.fetch_one(reading("SELECT id FROM waist.things")) == ("é",)
+
+
+async def test_a_session_reads_times_within_rows_and_ranges(make_database, url, reading):
+    database = make_database(url, pool_size=1, max_overflow=0)
+    await database.fetch_one(reading("SELECT $1::timestamptz"), MOMENTS[1])
+
+    async with database.session_maker()() as session:
+        row, span = (
+            await session.execute(
+                text(
+                    "SELECT row(at, 1), tstzrange(at, NULL) FROM (SELECT :at ::timestamptz) t (at)"
+                ),
+                {"at": MOMENTS[1]},
+            )
+        ).one()
+    again = await database.fetch_one(reading("SELECT $1::timestamptz AS moment"), MOMENTS[1])
+
+    assert tuple(row) == (MOMENTS[1], 1)
+    assert span.lower == again["moment"] == MOMENTS[1]
 
 
 # The end
