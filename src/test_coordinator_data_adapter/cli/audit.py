@@ -139,7 +139,8 @@ def verify(
     Exit code 0 when nothing differs, 1 when something does, 2 when a setting, a password or
     a privilege is wrong, 3 when PostgreSQL does not answer.
     """
-    verdict = _with_seals(url, lambda seals: seals.verify(anchor=anchor, first=first))
+    kept = None if anchor is None else anchor.strip().lower()
+    verdict = _with_seals(url, lambda seals: seals.verify(anchor=kept, first=first))
     counted = f"Seals: {verdict.seals}. Records: {verdict.records}. Not sealed: {verdict.unsealed}."
     errors().print(counted, soft_wrap=True)
     typer.echo(verdict.problem or "nothing differs")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 from test_coordinator_data_adapter.errors import InvalidValueError
@@ -152,8 +153,8 @@ class AuditRepository(ABC):
         What was deleted or pruned meanwhile is still told of.
 
         Returns:
-            The records by ``recorded_at``, ties by ``record_id``; each with the ids of what it was
-            about in this run, by code point: several for a bulk creation, one for everything else.
+            The records in order; each with the ids of what it was about in this run, by code point:
+            several for a bulk creation, one for everything else.
 
         Raises:
             InvalidValueError: no id.
@@ -170,21 +171,22 @@ class AuditRepository(ABC):
             run_id: which run; it may be gone.
 
         Returns:
-            The entries by ``recorded_at``, ties by ``record_id`` and then by ``entity_id``, each
-            with the time since the one before it; none for a run that nothing is known of. They
-            are one answer, whose size grows with the run.
+            The entries in the order of their records, those of one record by ``entity_id``, each
+            with the time since the one before it; none for a run that nothing is known of. Where
+            one mutation waited for another, the later record may name the earlier time: no time
+            passed between these. They are one answer, whose size grows with the run.
 
         Raises:
             InvalidValueError: no id.
         """
         entries: list[TimelineEntry] = []
+        since_first = timedelta()
         for record, ids in await self.list_of_run(run_id):
-            at = record.recorded_at
             for id_ in ids:
-                first, last = (entries[0].record, entries[-1].record) if entries else (record,) * 2
-                entries.append(
-                    TimelineEntry(record, id_, at - last.recorded_at, at - first.recorded_at)
-                )
+                first = entries[0].record if entries else record
+                before = since_first
+                since_first = max(before, record.recorded_at - first.recorded_at)
+                entries.append(TimelineEntry(record, id_, since_first - before, since_first))
         return entries
 
 

@@ -84,8 +84,9 @@ class RetentionRepository(ABC):
 
     * Pending and running runs are never deleted, nor what hangs on them.
     * Events and results go no later than their run; of a run that is gone or was never
-      stored, by their own age.
-    * A sweep works in bounded batches and can be broken off at any time: what is gone is
+      stored, by their own age. A run and what hangs on it go at once or stay: who takes it up
+      again in the middle of a sweep finds it whole, or gone.
+    * A sweep works batch by batch and can be broken off at any time: what is gone is
       gone, and another sweep goes on. Of two at once one waits for the other's batch.
     * What a survey reports is what a sweep then does, unless somebody writes in between.
     """

@@ -76,7 +76,7 @@ _COUNTERS: Final[Mapping[str, tuple[str, _Labels]]] = {
 _HISTOGRAMS: Final[Mapping[str, tuple[str, _Labels, tuple[float, ...]]]] = {
     "operation_duration_seconds": (
         "How long calls of repository methods took.",
-        _OPERATION,
+        (*_OPERATION, "outcome"),
         _SECONDS,
     ),
     "trip_duration_seconds": (
@@ -277,9 +277,7 @@ class PrometheusObserver:
             )
         }
         histograms = (
-            self._histograms
-            | {"operation_duration_seconds": _merged((labels[:-1], one) for labels, one in calls)}
-            | self._trips()
+            self._histograms | {"operation_duration_seconds": _merged(calls)} | self._trips()
         )
         for name, counted in counters.items():
             family = families[name]

@@ -148,12 +148,37 @@ async def test_what_the_auditor_deleted_long_ago_can_be_left_out(held, seals, su
     assert (await seals.verify(first=2)).problem is None
 
 
+async def test_a_record_that_is_slipped_in_where_others_were_pruned_is_named(
+    held, seals, superuser
+):
+    await seals.seal()
+    await held.test_runs.create(a_test_run())
+    kept = (await seals.seal()).digest
+    await superuser.execute(f"CREATE TABLE spare AS SELECT * FROM {TRAIL} WHERE record_id = 5")
+    await superuser.execute(f"DELETE FROM {TRAIL} WHERE record_id <= 8")
+    restored = f"INSERT INTO {TRAIL} OVERRIDING SYSTEM VALUE TABLE spare"
+
+    await superuser.execute(restored)
+    as_it_was = await seals.verify(first=2, anchor=kept)
+    await superuser.execute(f"UPDATE {TRAIL} SET actor = 'nobody' WHERE record_id = 5")
+    forged = await seals.verify(first=2, anchor=kept)
+    await superuser.execute(f"DELETE FROM {TRAIL} WHERE record_id = 5")
+    await superuser.execute("UPDATE spare SET record_id = -5")
+    await superuser.execute(restored)
+    made_up = await seals.verify(first=2, anchor=kept)
+
+    assert as_it_was.problem is None
+    assert forged.problem == "record 5 was changed"
+    assert made_up.problem == "record -5 was inserted"
+
+
 @pytest.mark.parametrize(
     "change",
     [
         "record_digests = ''",
         "record_ids[1] = 2",
         "sealed_at = sealed_at - interval '1 microsecond'",
+        "sealed_at = 'infinity'",
     ],
 )
 async def test_a_digest_older_than_what_is_left_is_still_an_anchor(held, seals, superuser, change):

@@ -78,7 +78,7 @@ class PostgresAuditRepository(AuditRepository):
             f" SELECT {_COLUMNS}, ids FROM (SELECT record.*, ids FROM bulk, LATERAL ("
             f"SELECT * FROM {self._trail} AS record WHERE operation = 'bulk_create'"
             " AND transaction_id = bulk.created_in ORDER BY record_id LIMIT 1"
-            ") AS record) AS found ORDER BY recorded_at, record_id"
+            ") AS record) AS found ORDER BY record_id"
         )
 
     async def history(self, kind: AuditKind, entity_id: str) -> list[AuditRecord]:

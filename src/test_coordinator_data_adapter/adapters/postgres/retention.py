@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
 from test_coordinator_data_adapter.adapters.postgres.audit_setting import AUDIT_SETTING
-from test_coordinator_data_adapter.adapters.postgres.database import Database, Statement
+from test_coordinator_data_adapter.adapters.postgres.database import (
+    Database,
+    Statement,
+    Transaction,
+)
 from test_coordinator_data_adapter.adapters.postgres.roles import quoted
 from test_coordinator_data_adapter.interfaces.retention import (
     KINDS,
@@ -25,11 +30,12 @@ from test_coordinator_data_adapter.interfaces.retention import (
 __all__ = ["PostgresRetentionRepository"]
 
 _AT_ONCE: Final = 5000
-_RUNS_AT_ONCE: Final = 100
+_RUNS_AT_ONCE: Final = 20
 _CHILDREN: Final[tuple[tuple[Kind, str], ...]] = (
     ("chaos_events", "event_id"),
     ("test_results", "result_id"),
 )
+_RUNS: Final[tuple[Kind, str]] = ("test_runs", "run_id")
 _RETIRED: Final = "status IN ('archived', 'deprecated')"
 
 
@@ -123,23 +129,33 @@ class PostgresRetentionRepository(RetentionRepository):
         )
         doomed: list[str] = [row[0] for row in rows]
         for start in range(0, len(doomed), _RUNS_AT_ONCE):
-            runs = doomed[start : start + _RUNS_AT_ONCE]
-            for kind, id_ in _CHILDREN:
+            gone = await self._sweep_runs(doomed[start : start + _RUNS_AT_ONCE])
+            for kind, number in gone.items():
+                count(kind, number)
+
+    async def _sweep_runs(self, runs: list[str]) -> dict[Kind, int]:
+        """These runs, but those that were taken up again, and all that hangs on them: at once."""
+        gone: dict[Kind, int] = {}
+        async with self._turn() as transaction:
+            # Who wants to take one up meanwhile waits, and finds it gone.
+            rows = await transaction.fetch(
+                self._deleting(
+                    f"SELECT run_id FROM {self._schema}.test_runs WHERE run_id = ANY($1)"
+                    " AND status NOT IN ('pending', 'running') ORDER BY run_id FOR UPDATE"
+                ),
+                runs,
+            )
+            held: list[str] = [row[0] for row in rows]
+            for kind, id_ in (*_CHILDREN, _RUNS):
                 table = f"{self._schema}.{kind}"
-                # The run may have been taken up again since it was listed.
                 statement = self._deleting(
                     f"DELETE FROM {table} WHERE {id_} = ANY(ARRAY("
-                    f"SELECT {id_} FROM {table} AS child"
-                    " WHERE run_id = ANY($1) AND NOT EXISTS (SELECT FROM"
-                    f" {self._schema}.test_runs AS run WHERE run.run_id = child.run_id"
-                    f" AND run.status IN ('pending', 'running')) LIMIT {_AT_ONCE}))"
+                    f"SELECT {id_} FROM {table} WHERE run_id = ANY($1) LIMIT {_AT_ONCE}))"
                 )
-                await self._until_done(statement, (runs,), kind, count)
-            statement = self._deleting(
-                f"DELETE FROM {self._schema}.test_runs WHERE run_id = ANY($1)"
-                " AND status NOT IN ('pending', 'running')"
-            )
-            count("test_runs", await self._batch(statement, runs))
+                gone[kind] = 0
+                while number := await transaction.execute(statement, held):
+                    gone[kind] += number
+        return gone
 
     async def _sweep_by_age(
         self, policy: RetentionPolicy, count: Callable[[Kind, int], None]
@@ -157,8 +173,11 @@ class PostgresRetentionRepository(RetentionRepository):
                 continue
             table = f"{self._schema}.{kind}"
             statement = self._deleting(
-                f"DELETE FROM {table} WHERE {id_} = ANY(ARRAY(SELECT {id_} FROM {table}"
+                f"DELETE FROM {table} WHERE {id_} = ANY(ARRAY(SELECT {id_} FROM {table} AS child"
                 " WHERE created_at < $1 AND run_id <> ALL($2)"
+                # A run may have been taken up since the protected ones were listed.
+                f" AND NOT EXISTS (SELECT FROM {self._schema}.test_runs AS run"
+                " WHERE run.run_id = child.run_id AND run.status IN ('pending', 'running'))"
                 f" ORDER BY created_at, {id_} LIMIT {_AT_ONCE}))"
             )
             await self._until_done(statement, (before, protected), kind, count)
@@ -187,8 +206,13 @@ class PostgresRetentionRepository(RetentionRepository):
             count(kind, gone)
 
     async def _batch(self, statement: Statement, *parameters: object) -> int:
+        async with self._turn() as transaction:
+            return await transaction.execute(statement, *parameters)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[Transaction]:
+        """A transaction in which no other sweep deletes: two at once take turns."""
         async with self._database.transaction() as transaction:
-            # Two sweeps at once take turns, batch by batch.
             await transaction.fetch_one(
                 Statement(
                     "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)),"
@@ -199,7 +223,7 @@ class PostgresRetentionRepository(RetentionRepository):
                 f"test-coordinator-data-adapter/{self._database.schema}/retention",
                 self._database.tell(operation="prune"),
             )
-            return await transaction.execute(statement, *parameters)
+            yield transaction
 
     async def _one(self, sql: str, *parameters: object) -> tuple[int, ...]:
         row = await self._database.fetch_one(self._reading(sql), *parameters)

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import zip_longest
 from typing import Final
 
 from test_coordinator_data_adapter.adapters.postgres.database import (
@@ -80,7 +79,7 @@ class Seals:
             f" WHERE record_id > $1 AND record_id <= $2 ORDER BY record_id LIMIT {_AT_ONCE}"
         )
         self._next_seal = _reading(
-            "SELECT seal_id, sealed_at, record_ids, record_digests, digest"
+            "SELECT seal_id, sealed_at::text, record_ids, record_digests, digest"
             f" FROM {self._seals} WHERE seal_id >= $1 ORDER BY seal_id LIMIT 1"
         )
 
@@ -107,12 +106,12 @@ class Seals:
             row = await transaction.fetch_one(
                 _reading(
                     "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)),"
-                    " clock_timestamp() AS now"
+                    " clock_timestamp()::text AS now"
                 ),
                 f"test-coordinator-data-adapter/{self._database.schema}/seals",
             )
             assert row is not None  # noqa: S101 - tells the type checkers: this SELECT has no FROM
-            now: datetime = row["now"]
+            now: str = row["now"]
             seal_id, digest, after = await self._last(transaction)
             made = sealed = 0
             covered: dict[int, bytes] = {}
@@ -165,7 +164,7 @@ class Seals:
         Args:
             anchor: the digest of a seal, as it was told when it was made; it must still be there,
                 wherever ``first`` is.
-            first: the seal to begin with; of earlier ones only the chain is looked at.
+            first: the seal to begin with; records that earlier ones cover may be gone.
         """
         problem: str | None = None
         seals = records = 0
@@ -184,8 +183,12 @@ class Seals:
                     problem = f"seal {expected} was removed"
                 if problem is None and (not ids or _digest(before, sealed_at, ids, held) != digest):
                     problem = f"seal {seal_id} was changed"
-                if seal_id >= first:
-                    problem = problem or await self._first_difference(transaction, after, ids, held)
+                pruned = seal_id < first
+                if problem is None:
+                    problem = await self._first_difference(
+                        transaction, after, ids, held, pruned=pruned
+                    )
+                if not pruned:
                     seals, records = seals + 1, records + len(ids)
                 anchored = anchored or digest.hex() == anchor
                 before, after, expected = digest, ids[-1] if ids else after, seal_id + 1
@@ -201,20 +204,20 @@ class Seals:
         )
 
     async def _first_difference(
-        self, transaction: Transaction, after: int, ids: list[int], held: bytes
+        self, transaction: Transaction, after: int, ids: list[int], held: bytes, *, pruned: bool
     ) -> str | None:
-        sealed = ((id_, held[at * _BYTES :][:_BYTES]) for at, id_ in enumerate(ids))
-        found = [pair async for pair in self._digests(transaction, after, ids[-1])]
-        for was, is_now in zip_longest(sealed, found):
-            if was == is_now:
-                continue
-            if is_now is not None and (was is None or is_now[0] < was[0]):
-                return f"record {is_now[0]} was inserted"
-            if was is not None and (is_now is None or was[0] < is_now[0]):
-                return f"record {was[0]} was removed"
-            if was is not None:
-                return f"record {was[0]} was changed"
-        return None
+        sealed = {id_: held[at * _BYTES :][:_BYTES] for at, id_ in enumerate(ids)}
+        differences: dict[int, str] = {}
+        async for id_, digest in self._digests(transaction, after, ids[-1]):
+            was = sealed.pop(id_, None)
+            if was != digest:
+                differences[id_] = "inserted" if was is None else "changed"
+        if not pruned:
+            differences |= dict.fromkeys(sealed, "removed")
+        if not differences:
+            return None
+        first = min(differences)
+        return f"record {first} was {differences[first]}"
 
     async def _digests(
         self, transaction: Transaction, after: int, end: int
@@ -247,7 +250,7 @@ class Seals:
         before: bytes,
         covered: dict[int, bytes],
         *,
-        at: datetime,
+        at: str,
     ) -> bytes:
         ids, held = list(covered), b"".join(covered.values())
         digest = _digest(before, at, ids, held)
@@ -255,7 +258,7 @@ class Seals:
             Statement(
                 f"INSERT INTO {self._seals}"
                 " (seal_id, sealed_at, record_ids, record_digests, digest)"
-                " VALUES ($1, $2, $3, $4, $5)",
+                " VALUES ($1, $2::text::timestamptz, $3, $4, $5)",
                 None,
                 writes=True,
             ),
@@ -268,8 +271,8 @@ class Seals:
         return digest
 
 
-def _digest(before: bytes, sealed_at: datetime, ids: list[int], held: bytes) -> bytes:
-    named = f"{sealed_at.isoformat()}\n{','.join(map(str, ids))}\n".encode()
+def _digest(before: bytes, sealed_at: str, ids: list[int], held: bytes) -> bytes:
+    named = f"{sealed_at}\n{','.join(map(str, ids))}\n".encode()
     return hashlib.sha256(before + named + held).digest()
 
 

@@ -75,7 +75,7 @@ class StubAuditRepository(AuditRepository):
             ids = sorted(entity.identity for entity in of_run)
             if ids and fact.operation is not AuditOperation.PRUNE:
                 found.append((fact.as_record(), ids))
-        return sorted(found, key=lambda told: (told[0].recorded_at, told[0].record_id))
+        return found
 
     def _behind(self, query: AuditQuery, after: int, limit: int) -> list[AuditRecord]:
         conditions = query.conditions()

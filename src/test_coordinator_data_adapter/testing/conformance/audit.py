@@ -23,7 +23,7 @@ from test_coordinator_data_adapter.models.audit import (
 from test_coordinator_data_adapter.models.chaos_event import EventStatus
 from test_coordinator_data_adapter.models.scenario import ScenarioStatus
 from test_coordinator_data_adapter.models.test_run import RunStatus
-from test_coordinator_data_adapter.models.values import MAX_MOMENT
+from test_coordinator_data_adapter.models.values import MAX_MOMENT, JsonValue
 from test_coordinator_data_adapter.testing.builders import (
     a_chaos_event,
     a_scenario,
@@ -377,6 +377,29 @@ class AuditSuite(Suite):
         assert timeline[-1].since_first == sum(
             (entry.since_previous for entry in timeline), timedelta()
         )
+
+    async def test_the_timeline_tells_transitions_in_the_order_they_happened_in(
+        self, stores: AuditStores
+    ) -> None:
+        """Also those that many asked for at once: each begins where the one before it ended."""
+        run = await stores.test_runs.create(a_test_run(status=RunStatus.PENDING))
+        statuses = [status for status in RunStatus if status is not RunStatus.PENDING] * 3
+
+        await asyncio.gather(
+            *(stores.test_runs.update_status(run.run_id, status) for status in statuses)
+        )
+
+        timeline = await stores.audit.run_timeline(run.run_id)
+        held: dict[str, JsonValue] = {}
+        for entry in timeline:
+            before = entry.record.before or {}
+            assert before == {name: held[name] for name in before}
+            held |= entry.record.after or {}
+        assert len(timeline) == 1 + len(statuses)
+        stored = await stores.test_runs.get_by_id(run.run_id)
+        assert stored is not None
+        assert held["status"] == stored.status
+        assert all(entry.since_previous >= timedelta() for entry in timeline)
 
     async def test_a_bulk_creation_shows_in_every_run_with_the_results_of_that_run(
         self, stores: AuditStores

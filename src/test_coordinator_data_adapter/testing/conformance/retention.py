@@ -127,6 +127,29 @@ class RetentionSuite(Suite):
             "scenarios": [],
         }
 
+    async def test_a_run_that_is_taken_up_in_the_middle_of_a_sweep_is_whole_or_gone(
+        self, stores: RetentionStores
+    ) -> None:
+        for number in range(50):
+            await stores.a_run(f"run-{number}", OLD)
+        taken_up: list[asyncio.Task[object]] = []
+
+        def take_up(*_: object) -> None:
+            if not taken_up:
+                for number in range(50):
+                    again = stores.test_runs.start_run(f"run-{number}")
+                    taken_up.append(asyncio.ensure_future(again))
+
+        await stores.retention.sweep(EVERYTHING, on_progress=take_up)
+        await asyncio.gather(*taken_up, return_exceptions=True)
+
+        left = await stores.left()
+        assert taken_up
+        assert left["chaos_events"] == [f"{run_id}-e" for run_id in left["test_runs"]]
+        assert left["test_results"] == [
+            f"{run_id}-{number}" for run_id in left["test_runs"] for number in range(2)
+        ]
+
     async def test_young_events_and_results_go_with_their_old_run(
         self, stores: RetentionStores
     ) -> None:
