@@ -6,8 +6,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from test_coordinator_data_adapter.adapters.stub import (
+    MemoryStore,
+    StubAuditRepository,
     StubCacheRepository,
     StubChaosEventsRepository,
+    StubRetentionRepository,
     StubScenariosRepository,
     StubServiceDiscoveryRepository,
     StubTestResultsRepository,
@@ -17,8 +20,12 @@ from test_coordinator_data_adapter.observability.prometheus import PrometheusObs
 from test_coordinator_data_adapter.observability.watch import Watch
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.testing.conformance import (
+    AuditStores,
+    AuditSuite,
     CacheSuite,
     ChaosEventsSuite,
+    RetentionStores,
+    RetentionSuite,
     ScenariosSuite,
     ServiceDiscoverySuite,
     TestResultsSuite,
@@ -26,13 +33,31 @@ from test_coordinator_data_adapter.testing.conformance import (
 )
 
 
+@pytest.fixture(params=["every observer", "one that tallies"])
+def watch(request, every_observer):
+    if request.param == "every observer":
+        return Watch(every_observer, EventLog("DEBUG"), slow_after=0.0, statements=True)
+    return Watch([PrometheusObserver(CollectorRegistry())], EventLog())
+
+
+@pytest.fixture
+def watched(watch):
+    """Repositories over one store, all of them watched."""
+    store = MemoryStore()
+    return lambda *kinds: [watch.repository(kind(store), "stub") for kind in kinds]
+
+
+STORED = (
+    StubScenariosRepository,
+    StubTestRunsRepository,
+    StubChaosEventsRepository,
+    StubTestResultsRepository,
+)
+
+
 class Observed:
-    @pytest.fixture(params=["every observer", "one that tallies"])
-    def repository(self, request, every_observer):
-        if request.param == "every observer":
-            watch = Watch(every_observer, EventLog("DEBUG"), slow_after=0.0, statements=True)
-        else:
-            watch = Watch([PrometheusObserver(CollectorRegistry())], EventLog())
+    @pytest.fixture
+    def repository(self, watch):
         return watch.repository(self.stub(), "stub")
 
 
@@ -62,3 +87,15 @@ class TestCache(Observed, CacheSuite):
     @pytest.fixture
     def neighbour(self):
         return StubCacheRepository()
+
+
+class TestAudit(AuditSuite):
+    @pytest.fixture
+    def stores(self, watched):
+        return AuditStores(*watched(StubAuditRepository, *STORED))
+
+
+class TestRetention(RetentionSuite):
+    @pytest.fixture
+    def stores(self, watched):
+        return RetentionStores(*watched(StubRetentionRepository, *STORED))

@@ -16,7 +16,7 @@ from test_coordinator_data_adapter.testing.servers import DatabaseServer, Keyspa
 MakeFactory = Callable[..., AdapterFactory]
 
 INSTANCE = "observed"
-TABLES = ("scenarios", "test_runs", "chaos_events", "test_results")
+TABLES = ("scenarios", "test_runs", "chaos_events", "test_results", "audit_records")
 
 
 @pytest.fixture(scope="session")
