@@ -341,6 +341,8 @@ async def test_what_is_rolled_back_was_never_recorded(bare):
         f"ALTER TABLE {SCHEMA}.test_runs DISABLE TRIGGER audit_update",
         f"DROP TRIGGER audit_update ON {SCHEMA}.test_runs",
         f"SELECT setval(pg_get_serial_sequence('{TRAIL}', 'record_id'), 1)",
+        f"UPDATE {SCHEMA}.test_results SET created_in = NULL",
+        f"INSERT INTO {SCHEMA}.test_results (result_id, created_in) VALUES ('r', NULL)",
     ],
 )
 async def test_the_service_can_neither_write_nor_change_nor_delete_records(bare, statement):

@@ -18,7 +18,8 @@ APPLICATION_ROLE: Final = "test_coordinator_adapter"
 OWNER_ROLE: Final = "test_coordinator_owner"
 AUDITOR_ROLE: Final = "test_coordinator_auditor"
 
-_TABLES: Final = ("scenarios", "test_runs", "chaos_events", "test_results")
+_TABLES: Final = ("scenarios", "test_runs", "chaos_events")
+_RESULTS: Final = "test_results"
 
 # A statement runs away for 30 s at the most, whoever sent it; sessions may ask for less.
 _TIMEOUTS: Final = {
@@ -48,18 +49,29 @@ def grants(schema: str, role: str, auditor: str = AUDITOR_ROLE) -> str:
 
     It is part of every migration, so that a new table never waits for an administrator. The audit
     trail is written by triggers alone: the service reads it, and only the auditor deletes from it.
+    What leads from a result to the record of its creation is the database's to set, too.
     """
     inside = quoted(schema)
     to, also = quoted(role), quoted(auditor)
     trail, seals = f"{inside}.audit_records", f"{inside}.audit_seals"
     tables = ", ".join(f"{inside}.{table}" for table in _TABLES)
-    return _block(f"""BEGIN
+    results = f"{inside}.{_RESULTS}"
+    return _block(f"""DECLARE
+    own text;
+BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(role)})
         AND to_regclass({_literal(f"{inside}.alembic_version")}) IS NOT NULL
         AND to_regprocedure({_literal(f"{inside}.health_check()")}) IS NOT NULL
     THEN
         GRANT USAGE ON SCHEMA {inside} TO {to};
         GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {to};
+        REVOKE ALL ON {results} FROM {to};
+        GRANT SELECT, DELETE ON {results} TO {to};
+        SELECT string_agg(quote_ident(attname), ', ') INTO own FROM pg_attribute
+        WHERE attrelid = to_regclass({_literal(results)}) AND attnum > 0
+            AND NOT attisdropped AND attname <> 'created_in';
+        EXECUTE 'GRANT INSERT (' || own || '), UPDATE (' || own || ') ON '
+            || {_literal(results)} || ' TO ' || {_literal(to)};
         GRANT SELECT ON {inside}.alembic_version TO {to};
         GRANT EXECUTE ON FUNCTION {inside}.health_check() TO {to};
     END IF;
