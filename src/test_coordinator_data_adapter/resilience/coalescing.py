@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from copy import copy
+from functools import partial
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from test_coordinator_data_adapter.errors import (
@@ -40,16 +41,18 @@ _OF_ONE: Final = (
 )
 
 
-_CUT_OFF: Final = "closed before the answer came: open the factory again, read, then repeat"
+_CUT_OFF: Final = "closed before the answer came: open the factory again"
+_IN_DOUBT: Final = f"{_CUT_OFF}, read, then repeat: it may have been applied"
 
 
 class _Trip:
     """One that several calls share, for as long as one of them waits for it."""
 
-    __slots__ = ("task", "waiting")
+    __slots__ = ("began", "task", "waiting")
 
     def __init__(self, waiting: int) -> None:
         self.waiting = waiting
+        self.began = False
         self.task: asyncio.Task[None] | None = None
 
     def leave(self) -> None:
@@ -92,6 +95,7 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
         "_timer",
         "_trips",
         "_under_way",
+        "_writes",
         "operation",
     )
 
@@ -102,6 +106,7 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
         most: int = 500,
         trips: int = 2,
         patience: float = 0.1,
+        writes: bool = False,
         operation: str | None = None,
         on_batch: OnBatch | None = None,
     ) -> None:
@@ -113,12 +118,14 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
             trips: how many trips are under way at once before calls wait for one to come back.
             patience: how many seconds they wait for that at most: a trip that hangs delays no
                 other.
+            writes: whether a trip that is cut off may have changed anything.
             operation: what every call asks for, such as "cache.get", for logs and observers.
             on_batch: is told of every trip that several calls share.
         """
         self.operation = operation
         self._on_batch = on_batch
         self._send = send
+        self._writes = writes
         self._most = most
         self._trips = trips
         self._patience = patience
@@ -204,13 +211,24 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
             task = asyncio.create_task(self._travel(together, trip), context=self._context)
             trip.task = task
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._ended, together, trip))
+
+    def _ended(
+        self, calls: Sequence[_Call[_AskedT, _AnswerT]], trip: _Trip, task: asyncio.Task[None]
+    ) -> None:
+        self._tasks.discard(task)
+        if not trip.began:
+            # Cancelled before its first step: nothing of it ran.
+            _fail(calls, UnavailableError(_CUT_OFF))
+            self._came_back()
 
     async def _travel(self, calls: Sequence[_Call[_AskedT, _AnswerT]], trip: _Trip) -> None:
+        trip.began = True
         try:
             await self._ask_for(calls, trip)
         except asyncio.CancelledError:
-            _fail(calls, OutcomeUnknownError(_CUT_OFF))
+            in_doubt = self._writes
+            _fail(calls, OutcomeUnknownError(_IN_DOUBT) if in_doubt else UnavailableError(_CUT_OFF))
             raise
         finally:
             self._came_back()

@@ -91,8 +91,8 @@ class LateBackend(Generic[BackendT]):
         await self.inner.open()
 
     def known(self) -> dict[str, JsonValue]:
-        """What is known of the backend without asking it."""
-        return self.inner.known()
+        """What is known of the backend without asking it; nothing before it is made."""
+        return {} if self._made is None else self._made.known()
 
     async def facts(self) -> dict[str, JsonValue]:
         """What the backend tells of itself.

@@ -55,7 +55,7 @@ class Backend(Protocol):
         """
 
     def known(self) -> dict[str, JsonValue]:
-        """What `health_check` can tell of an open backend without asking it; no secrets."""
+        """What `health_check` can tell of it without asking it, open or not; no secrets."""
         ...
 
     async def facts(self) -> dict[str, JsonValue]:
@@ -185,7 +185,7 @@ class Supervisor:
             except AdapterError as failure:
                 self._note_failed(failure)
             self._tell_probe(began)
-            facts |= self._backend.known()
+        facts |= self._backend.known()
         error = self._error or busy
         told = _Health(
             connected=self.is_live and self._error is None,
@@ -215,6 +215,11 @@ class Supervisor:
             # Kept, and perhaps raised, without the frames it came through: they hold the URL, and
             # error trackers collect local variables.
             failure = refused.with_traceback(None)
+        except Exception as defect:  # noqa: BLE001 - whatever it is, probing goes on
+            failure = UnavailableError(
+                f"{self._backend.name} could not be opened: {type(defect).__name__}, which this"
+                " library did not expect"
+            )
         else:
             if self._since is None:
                 self._events.info("backend_opened", backend=self._backend.name)

@@ -400,8 +400,8 @@ async def test_a_server_that_does_not_answer_is_unavailable(place):
 async def test_the_command_checks_and_migrates(empty_place):
     setting = configured(empty_place)
 
-    codes = [
-        (await call(*arguments, **setting)).exit_code
+    done = [
+        await call(*arguments, **setting)
         for arguments in (
             ("migrate", "--check"),
             ("migrate",),
@@ -412,7 +412,12 @@ async def test_the_command_checks_and_migrates(empty_place):
         )
     ]
 
-    assert codes == [1, 0, 0, 0, 1, 2]
+    assert [one.exit_code for one in done] == [1, 0, 0, 0, 1, 2]
+    missing, _, current, _, older, _ = (one.output for one in done)
+    assert "is missing: run `test-coordinator-adapter migrate`" in missing
+    assert "up to date" in current
+    assert "older than" in older
+    assert "run `test-coordinator-adapter migrate`" in older
 
 
 async def test_the_command_says_when_the_server_does_not_answer_and_keeps_the_password(place):

@@ -259,19 +259,27 @@ def test_whatever_the_drivers_raise_is_translated(error):
 
 @pytest.mark.parametrize("error", [ValueError(), orjson.JSONDecodeError("", "", 0)])
 def test_an_answer_that_cannot_be_decoded_is_a_corrupt_row(error):
-    assert classify(by_meaning(error, expired=False)) is Failure.CORRUPT_ROW
+    assert classify(by_meaning(error, expired=False, closed=False)) is Failure.CORRUPT_ROW
 
 
 @pytest.mark.parametrize("error", [said("23505"), asyncpg.DataError(SECRET), OSError()])
 def test_what_has_one_meaning_keeps_it(error):
-    assert by_meaning(error, expired=False) is error
+    assert by_meaning(error, expired=False, closed=False) is error
+
+
+def test_a_connection_that_was_cut_under_the_driver_is_lost():
+    error = AttributeError("'NoneType' object has no attribute 'bind_execute'")
+
+    assert classify(by_meaning(error, expired=False, closed=True)) is Failure.LOST
+    assert isinstance(by_meaning(error, expired=True, closed=True), TimeoutError)
+    assert by_meaning(error, expired=False, closed=False) is error
 
 
 def test_what_our_deadline_cut_off_is_a_time_out_unless_it_was_cancelled():
     lost, cancelled = asyncpg.InterfaceError("closed"), asyncio.CancelledError()
 
-    assert isinstance(by_meaning(lost, expired=True), TimeoutError)
-    assert by_meaning(cancelled, expired=True) is cancelled
+    assert isinstance(by_meaning(lost, expired=True, closed=True), TimeoutError)
+    assert by_meaning(cancelled, expired=True, closed=True) is cancelled
 
 
 @pytest.mark.parametrize("fault", [ValueError(), KeyError(), AttributeError(), RuntimeError()])

@@ -262,7 +262,11 @@ async def test_a_call_that_is_cancelled_while_it_gathers_is_not_sent(backend, as
     assert backend.trips == [["a"], ["b"], ["d"]]
 
 
-async def test_closing_ends_what_gathers_and_what_is_under_way(backend, ask):
+@pytest.mark.parametrize(
+    ("writes", "cut_off"), [(True, OutcomeUnknownError), (False, UnavailableError)]
+)
+async def test_closing_ends_what_gathers_and_what_is_under_way(backend, writes, cut_off):
+    ask = Coalescer(backend.send, writes=writes, patience=60)
     backend.open.clear()
     calls = [asyncio.create_task(ask("a"))]
     await turns()
@@ -277,12 +281,24 @@ async def test_closing_ends_what_gathers_and_what_is_under_way(backend, ask):
         await ask("e")
     backend.open.set()
 
-    assert [type(error) for error in gathered] == [
-        OutcomeUnknownError,
-        OutcomeUnknownError,
-        UnavailableError,
-    ]
+    assert [type(error) for error in gathered] == [cut_off, cut_off, UnavailableError]
     assert await calls[0] == "A", "whoever travels in the own task is not ours to cut"
+
+
+@pytest.mark.parametrize("number", range(8))
+async def test_closing_at_any_moment_leaves_nobody_waiting(backend, number):
+    ask = Coalescer(backend.send, writes=True, patience=60)
+    backend.open.clear()
+    calls = [asyncio.create_task(ask(one)) for one in "abcd"]
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+    await ask.aclose()
+    backend.open.set()
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert {type(answer) for answer in answers} <= {str, OutcomeUnknownError, UnavailableError}
 
 
 async def test_thousands_of_calls_cancelled_at_random_leave_nothing_behind(backend, ask):

@@ -24,7 +24,7 @@ class ScriptedBackend:
 
     name = "postgres"
 
-    def __init__(self, *attempts: AdapterError | None, hangs: bool = False) -> None:
+    def __init__(self, *attempts: Exception | None, hangs: bool = False) -> None:
         self.attempts = list(attempts)
         self.hangs = hangs
         self.asking: AdapterError | None = None
@@ -289,6 +289,19 @@ async def test_a_backend_that_does_not_close_in_order_is_told_and_hinders_nobody
     await supervised.supervisor.stop()
 
     assert names(told)[-1] == ("warning", "backend_not_closed_in_order")
+
+
+async def test_what_nobody_expected_keeps_nobody_from_probing_on() -> None:
+    supervised = Supervised(ScriptedBackend(KeyError("secret"), KeyError("secret"), None))
+
+    failure = await supervised.supervisor.start(strict=False)
+    await supervised.supervisor.stop()
+
+    health = await supervised.supervisor.health(1.0)
+    assert failure is None
+    assert supervised.supervisor.probes >= 1
+    assert "KeyError" in str(health["error"])
+    assert "secret" not in str(health)
 
 
 async def test_stopping_can_be_cancelled_and_closes_the_backend_all_the_same() -> None:

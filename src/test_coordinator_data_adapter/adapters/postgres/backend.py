@@ -10,8 +10,8 @@ from test_coordinator_data_adapter.adapters.postgres.audit import PostgresAuditR
 from test_coordinator_data_adapter.adapters.postgres.chaos_events import (
     PostgresChaosEventsRepository,
 )
-from test_coordinator_data_adapter.adapters.postgres.database import Database
-from test_coordinator_data_adapter.adapters.postgres.migration import schema_state
+from test_coordinator_data_adapter.adapters.postgres.database import Database, ServerFacts
+from test_coordinator_data_adapter.adapters.postgres.migration import SchemaState, schema_state
 from test_coordinator_data_adapter.adapters.postgres.retention import (
     PostgresRetentionRepository,
 )
@@ -82,6 +82,7 @@ class PostgresBackend:
         self._batch_size = batch_size
         self._hooks_at = hooks_at
         self._opened: OpenPostgres | None = None
+        self._learned: dict[str, JsonValue] = {}
 
     @property
     def name(self) -> str:
@@ -108,7 +109,7 @@ class PostgresBackend:
         database = Database(self._settings, hooks_at=self._hooks_at)
         try:
             facts = await database.open()
-            (await schema_state(database)).require_current()
+            (await self._learn(database, facts)).require_current()
             if facts.in_recovery or facts.read_only:
                 raise UnavailableError(
                     "postgres accepts no writes: it is a standby or set to read-only"
@@ -121,10 +122,13 @@ class PostgresBackend:
             database.hooks.on_pool(database.pool_use)
 
     def known(self) -> dict[str, JsonValue]:
-        """What is known of PostgreSQL without asking it."""
-        database = self.opened.database
+        """What is known of PostgreSQL without asking it, also where it cannot be used."""
+        if self._opened is None:
+            return self._learned
+        database = self._opened.database
         pool = database.pool_status()
         return {
+            **self._learned,
             "tls_asked": database.protection,
             "schema": database.schema,
             "pool": {
@@ -143,19 +147,25 @@ class PostgresBackend:
             AdapterError: PostgreSQL does not answer as it should.
         """
         database = self.opened.database
-        facts = await database.ping()
-        state = await schema_state(database)
+        state = await self._learn(database, await database.ping())
         state.require_current()
-        return {
+        return self._learned
+
+    async def _learn(self, database: Database, facts: ServerFacts) -> SchemaState:
+        """Remember what the server said, however that turns out to fit."""
+        state = await schema_state(database)
+        self._learned = {
             "server_version": facts.version,
             "read_only": facts.in_recovery or facts.read_only,
             "tls": facts.tls,
             "schema_revision": {"found": state.found, "wanted": state.wanted},
         }
+        return state
 
     async def aclose(self) -> None:
         """Close every connection."""
         opened, self._opened = self._opened, None
+        self._learned = {}
         if opened is not None:
             if opened.database.hooks.on_pool is not None:
                 opened.database.hooks.on_pool(None)

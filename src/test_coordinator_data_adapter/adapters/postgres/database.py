@@ -428,7 +428,8 @@ class Database:
         """Decide what becomes of the connection; what to tell the caller, None for nothing."""
         now = monotonic()
         told: AdapterError | None = None
-        error = by_meaning(error, expired=lease.expired)
+        closed = lease.connection.is_closed()
+        error = by_meaning(error, expired=lease.expired, closed=closed)
         if isinstance(error, DRIVER_ERRORS):
             told = translate(
                 error, phase=Phase.SENT, writes=statement.writes, entity=statement.entity

@@ -80,8 +80,12 @@ class SchemaState:
         Raises:
             ConfigurationError: it is missing, older or newer; the message names the command.
         """
-        if self.is_current:
-            return
+        if not self.is_current:
+            raise ConfigurationError(self.problem)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it where it is not current, and which command mends it."""
         if self.found is None:
             problem = "is missing: run `test-coordinator-adapter migrate` as its owner"
         elif self.found in REVISIONS:
@@ -91,10 +95,10 @@ class SchemaState:
             )
         else:
             problem = (
-                f"is at revision {self.found}, newer than {self.wanted}:"
-                " install the version of this library that it was migrated with"
+                f"is at revision {self.found}, which this library does not know:"
+                " it is newer, or not ours; install the version that it was migrated with"
             )
-        raise ConfigurationError(f"the schema {self.schema!r} {problem}")
+        return f"the schema {self.schema!r} {problem}"
 
 
 async def schema_state(database: Database) -> SchemaState:

@@ -93,6 +93,7 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
 
         self._creating: Coalescer[tuple[EntityT, str], EntityT] = Coalescer(
             self._insert_together,
+            writes=True,
             operation=f"{table.name}.create",
             on_batch=database.hooks.on_batch,
         )

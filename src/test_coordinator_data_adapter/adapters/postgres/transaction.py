@@ -153,7 +153,8 @@ class Transaction:
     def _told(
         self, statement: Statement, error: BaseException, *, writes: bool
     ) -> AdapterError | None:
-        error = by_meaning(error, expired=self._lease.expired)
+        closed = self._lease.connection.is_closed()
+        error = by_meaning(error, expired=self._lease.expired, closed=closed)
         if not isinstance(error, DRIVER_ERRORS):
             return None
         return translate(error, phase=Phase.SENT, writes=writes, entity=statement.entity)

@@ -161,13 +161,17 @@ def classify(error: BaseException) -> Failure:
     return Failure.LOST
 
 
-def by_meaning(error: BaseException, *, expired: bool) -> BaseException:
+def by_meaning(error: BaseException, *, expired: bool, closed: bool) -> BaseException:
     """What a trip failed with, where the exception that says so means many things.
 
     Args:
         error: what the driver raised.
         expired: whether our own deadline had cut the connection by then.
+        closed: whether it was closed by then.
     """
+    if closed and isinstance(error, AttributeError):
+        # Cut between two steps of a trip, a connection of the driver's lacks what the next needs.
+        error = ConnectionError()
     if expired and isinstance(error, Exception) and classify(error) is Failure.LOST:
         return TimeoutError()
     # A parameter is refused as a DataError: this was an answer, such as a time beyond Python's.
@@ -197,7 +201,7 @@ def translate(
     inner = innermost(error)
     state = sqlstate_of(inner)
     constraint = getattr(inner, "constraint_name", None)
-    kind, message = _told(failure, phase, writes=writes, state=state, entity=entity)
+    kind, message = _told(failure, phase, inner, writes=writes, state=state, entity=entity)
     return kind(
         message if state is None else f"{message} (SQLSTATE {state})",
         entity=entity,
@@ -208,7 +212,13 @@ def translate(
 
 
 def _told(
-    failure: Failure, phase: Phase, *, writes: bool, state: str | None, entity: str | None
+    failure: Failure,
+    phase: Phase,
+    inner: BaseException,
+    *,
+    writes: bool,
+    state: str | None,
+    entity: str | None,
 ) -> tuple[type[AdapterError], str]:
     if phase is Phase.WAITING and failure is Failure.LOST:
         failure = Failure.OVERLOAD
@@ -220,15 +230,30 @@ def _told(
             " read before repeating: it may have been applied"
         )
     if failure is Failure.CONFIG:
-        return ConfigurationError, _CONFIGURATION.get(
-            state or "",
-            "PostgreSQL cannot be connected to with these settings;"
-            " check the URL, the credentials and the TLS settings",
-        )
+        return ConfigurationError, _misconfigured(inner, state)
     kind, message = _TOLD[failure]
     return kind, message.format(thing=entity.replace("_", " ") if entity else "row")
 
 
+def _misconfigured(inner: BaseException, state: str | None) -> str:
+    if isinstance(inner, TlsRefusedError):
+        return "the server speaks no TLS, and it is demanded: enable it there"
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        if getattr(inner, "verify_code", None) in _OTHER_NAME:
+            return "TLS: the server's certificate is for another host name: correct it in the URL"
+        return (
+            "TLS: the server's certificate is not signed by an authority that is trusted here;"
+            " name its CA by postgres_tls_ca"
+        )
+    return _CONFIGURATION.get(
+        state or "",
+        "PostgreSQL cannot be connected to with these settings;"
+        " check the URL, the credentials and the TLS settings",
+    )
+
+
+# OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+_OTHER_NAME: Final = frozenset({62, 64})
 # No statement of ours is sent while connecting: what is refused then are the settings.
 _MISCONFIGURED_WHEN_CONNECTING: Final = frozenset(
     {Failure.INVALID, Failure.CONSTRAINT, Failure.DUPLICATE, Failure.SCHEMA}

@@ -99,8 +99,10 @@ class RedisBackend:
             opened.keyspace.hooks.on_pool(opened.keyspace.pool_use)
 
     def known(self) -> dict[str, JsonValue]:
-        """What is known of Redis without asking it."""
-        keyspace = self.opened.keyspace
+        """What is known of Redis without asking it; nothing before it was opened."""
+        if self._opened is None:
+            return {}
+        keyspace = self._opened.keyspace
         usage = keyspace.usage
         return {
             "topology": keyspace.topology,

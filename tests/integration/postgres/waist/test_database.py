@@ -746,13 +746,13 @@ async def test_hundreds_of_cancellations_leave_nothing_behind(make_database, url
     async def call(number):
         match number % 4:
             case 0:
-                return await database.fetch(SLEEP, draw.random() / 50)
+                return await database.fetch(SLEEP, 0.1)
             case 1:
                 return await database.execute(INSERT, f"id-{number}", number, {"n": number})
             case 2:
                 async with database.transaction() as transaction:
                     await transaction.execute(INSERT, f"id-{number}", number, None)
-                    return await transaction.fetch(SLEEP, draw.random() / 100)
+                    return await transaction.fetch(SLEEP, 0.1)
             case _:
                 return await database.fetch_one(SELECT_ONE)
 
@@ -770,7 +770,7 @@ async def test_hundreds_of_cancellations_leave_nothing_behind(make_database, url
     await eventually(lambda: asyncio.sleep(0, database.pool_status().in_use), 0)
     status = database.pool_status()
     assert failed == []
-    assert len(cancelled) > 200
+    assert len(cancelled) >= 200, "every other call sleeps longer than it is given"
     assert (status.in_use, status.waiting) == (0, 0)
     assert status.open <= 4
     assert (await database.fetch_one(SELECT_ONE))["one"] == 1

@@ -112,7 +112,7 @@ async def test_a_strange_authority_is_refused(make_database, encrypted, files, m
         schema="public",
     )
 
-    with pytest.raises(ConfigurationError, match="TLS"):
+    with pytest.raises(ConfigurationError, match=r"TLS.* authority"):
         await database.open()
 
 
@@ -122,7 +122,7 @@ async def test_the_systems_authorities_do_not_vouch_for_ours(make_database, encr
         encrypted.url(host="localhost"), tls=TlsSettings("verify-full"), schema="public"
     )
 
-    with pytest.raises(ConfigurationError, match="TLS"):
+    with pytest.raises(ConfigurationError, match=r"TLS.* authority"):
         await database.open()
 
 
@@ -139,7 +139,7 @@ async def test_another_host_name_is_refused_and_only_by_verify_full(
         by_address, tls=TlsSettings("require", root_certificate=authority), schema="public"
     )
 
-    with pytest.raises(ConfigurationError, match="TLS"):
+    with pytest.raises(ConfigurationError, match=r"TLS.* host name"):
         await full.open()
     assert (await authority_only.open()).tls is not None
 
@@ -207,7 +207,7 @@ async def test_a_key_that_is_encrypted_asks_nobody_on_the_terminal(make_database
 async def test_a_server_without_tls_is_refused_where_tls_is_demanded(make_database, server, mode):
     database = make_database(server.url(), tls=TlsSettings(mode), schema="public")
 
-    with pytest.raises(ConfigurationError, match="TLS"):
+    with pytest.raises(ConfigurationError, match="speaks no TLS"):
         await database.open()
 
 
@@ -222,7 +222,7 @@ async def test_a_url_cannot_talk_the_demand_away(make_database, server):
         f"{server.url()}?sslmode=disable", tls=TlsSettings("verify-full"), schema="public"
     )
 
-    with pytest.raises(ConfigurationError, match="TLS"):
+    with pytest.raises(ConfigurationError, match="speaks no TLS"):
         await database.open()
 
 
