@@ -11,6 +11,7 @@ from typing import Annotated
 
 import structlog
 import typer
+from structlog.typing import EventDict
 
 from test_coordinator_data_adapter import __version__
 from test_coordinator_data_adapter.cli import (
@@ -49,6 +50,14 @@ def _logging_as_it_is() -> Callable[[], None]:
     return structlog.reset_defaults
 
 
+def _leave_out_what_commands_say(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """Every command says itself whether the database can be used, and what it does instead."""
+    about = event.get("event"), event.get("backend")
+    if about in {("backend_unavailable", "postgres"), ("backend_misconfigured", "postgres")}:
+        raise structlog.DropEvent
+    return event
+
+
 @app.callback()
 def _every_command(
     context: typer.Context,
@@ -65,8 +74,10 @@ def _every_command(
 ) -> None:
     # who calls the command line inside another program gets that program's logging back
     context.call_on_close(_logging_as_it_is())
+    told = structlog.get_config()["processors"]
     # standard output belongs to the answer, which other programs read
     structlog.configure(
+        processors=told if verbose else [_leave_out_what_commands_say, *told],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.NOTSET if verbose else logging.WARNING
         ),

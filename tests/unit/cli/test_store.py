@@ -85,8 +85,17 @@ def test_a_configured_database_that_cannot_be_used_ends_the_command(call, dead_d
     assert result.stdout == ""
     assert "the configured database cannot be used" in result.stderr
     assert "--allow-degraded" in result.stderr
+    assert "in memory" in result.stderr
+    assert "scenarios" not in result.stderr, "they are not kept in memory: nothing goes on"
     assert "hunter2" not in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_database_that_cannot_be_used_is_logged_for_who_wants_to_see_more(call, dead_database):
+    result = call("--verbose", "demo")
+
+    assert result.exit_code == 3
+    assert "backend_unavailable" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 from test_coordinator_data_adapter.adapters.postgres.database import Statement
 from test_coordinator_data_adapter.errors import (
+    AdapterError,
     ConfigurationError,
     DataIntegrityError,
     DuplicateError,
@@ -971,6 +972,27 @@ async def test_what_is_under_way_when_all_is_closed_ends_at_once(make_database, 
 
     assert type(read) is UnavailableError
     assert closing + reading < 1.0
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_closing_at_any_moment_of_a_trip_ends_it_in_an_error_of_ours(
+    make_database, url, outcome, reading, turns
+):
+    database = make_database(url)
+    await database.fetch(SELECT_ONE)
+    calls = [
+        database.fetch(reading(f"SELECT {turns} AS not_prepared_yet")),
+        database.fetch_one(INSERT, "one", 1, None),
+        database.copy("things", {"id": str}, [("two",)]),
+    ]
+    tasks = [asyncio.create_task(outcome(call)) for call in calls]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    await database.aclose()
+
+    for answer, _ in await asyncio.gather(*tasks):
+        assert not isinstance(answer, Exception) or isinstance(answer, AdapterError), repr(answer)
 
 
 async def test_after_closing_nothing_is_sent_and_nothing_is_left(make_database, url, administrator):
