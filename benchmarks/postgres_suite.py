@@ -110,7 +110,7 @@ async def measurements(
     rounds, some_rounds, few_rounds = (
         scale.rounds,
         max(2, scale.rounds // 4),
-        max(min(scale.rounds, 5), scale.rounds // 16),
+        max(min(scale.rounds, 5), scale.rounds // 6),
     )
     openers: dict[str, StoreOpener] = {LIBRARY: stage.library, **DRIVERS, **peers}
     async with _opened(stage, openers, SMALL, report.failures) as clients:

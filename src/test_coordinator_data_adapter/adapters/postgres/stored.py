@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from time import monotonic
 from typing import ClassVar, Final, TypeVar, cast
 
 from asyncpg import Record
@@ -49,6 +50,8 @@ TOUCHED: Final = f"updated_at = greatest({NOW}, updated_at + interval '1 microse
 
 _BATCH: Final = 100
 _PRUNED_AT_ONCE: Final = 1000
+# How long a prune leaves the server alone after each batch, as a share of what that took.
+_REST: Final = 0.5
 # So many rows become entities in about a millisecond; then others have the event loop.
 _ROWS_AT_ONCE: Final = 500
 
@@ -143,9 +146,13 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         while missed and gone_now:
             missed, gone_now, found, since = 0, 0, limit, MIN_MOMENT
             while found == limit:
+                began = monotonic()
                 ((gone, found, last),) = await self._database.fetch(
                     statement, before, since, limit, self._database.tell(operation="prune")
                 )
+                if found == limit:
+                    # The server is others', too.
+                    await asyncio.sleep(_REST * (monotonic() - began))
                 gone_now += gone
                 missed += found - gone
                 if not gone and last == since:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
@@ -37,24 +38,25 @@ class PostgresTestResultsRepository(
 
     async def bulk_create(self, results: Iterable[TestResult]) -> list[TestResult]:
         given = iter(results)
-        rows: list[tuple[object, ...]] = []
+        parts: deque[list[tuple[object, ...]]] = deque()
+        ids: list[str] = []
         while some := list(islice(given, _AT_ONCE)):
-            rows += TestResult.checked_values(some)
+            parts.append(TestResult.checked_values(some))
+            ids += [str(row[0]) for row in parts[-1]]
             await asyncio.sleep(0)
-        ids = [str(row[0]) for row in rows]
         kind = TestResult.entity_name
         if len(set(ids)) < len(ids):
             raise DuplicateError.of(kind, *await self._repeated(ids))
         stored: list[TestResult] = []
 
         def travelling() -> Iterator[tuple[object, ...]]:
-            for start in range(0, len(rows), _AT_ONCE):
-                some = rows[start : start + _AT_ONCE]
+            while parts:
+                some = parts.popleft()
                 yield from some
                 # What is handed back is made while the server is busy with what was sent.
                 stored.extend(self._read.many(some))
 
-        if rows:
+        if ids:
             try:
                 await self._database.copy(_TABLE.name, _KINDS, travelling(), entity=kind)
             except DuplicateError as found:
