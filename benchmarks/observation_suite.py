@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from functools import partial
 from statistics import median
@@ -17,8 +16,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 from benchmarks.measuring import Operation, Outcome, Target, measure, repeated
+from benchmarks.placement import kept_on, placements, server_processes
 from benchmarks.report import Figure, Report
-from benchmarks.stage import SMALL, Stage, connected, stored_id
+from benchmarks.stage import SMALL, Stage, stored_id
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
 from test_coordinator_data_adapter.adapters.stub import StubTestResultsRepository
 from test_coordinator_data_adapter.observability import Fact, Observer
@@ -117,14 +117,14 @@ async def _by_primary_key(stage: Stage) -> AsyncGenerator[Outcome]:
             reads[name] = factory.get_test_results_repository().get_by_id
             await reads[name](stored_id(0))
         reads[_TIMED] = _timed(reads[_NOBODY_AGAIN])
-        servers = await _server_processes(stage)
+        servers = await server_processes(stage)
         samples = {
             name: repeated(partial(_read_any, stage, read), 5 * stage.scale.calls)
             for name, read in reads.items()
         }
         target = Target(1.05, _NOBODY, whom=_PROMETHEUS)
-        for ours, theirs, where in _placements():
-            with _kept_on(ours, theirs, servers):
+        for ours, theirs, where in placements():
+            with kept_on(ours, theirs, servers):
                 operation = Operation(
                     f"get_by_id from PostgreSQL, {where}", _NOBODY, samples, (target,)
                 )
@@ -151,44 +151,3 @@ def _timed(read: _Read) -> _Read:
 
 def _read_any(stage: Stage, read: _Read) -> Awaitable[object]:
     return read(stored_id(random.randrange(stage.scale.rows)))
-
-
-async def _server_processes(stage: Stage) -> list[int]:
-    """Those that answer us."""
-    async with connected(stage.url) as connection:
-        rows = await connection.fetch(
-            "SELECT pid FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
-    return [row["pid"] for row in rows]
-
-
-def _placements() -> Iterator[tuple[set[int], set[int], str]]:
-    """Processors for this process and for the server's, and what that is called.
-
-    Whether two processes that answer each other share a processor halves or doubles the time of a
-    trip: left to the scheduler, that is what would be measured.
-    """
-    processors = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set[int]()
-    if not processors:
-        yield processors, processors, "on whatever processors"
-        return
-    ours, theirs = min(processors), max(processors)
-    if ours != theirs:
-        yield {ours}, {theirs}, "the server on another processor"
-    yield {ours}, {ours}, "the server on the same processor"
-
-
-@contextmanager
-def _kept_on(ours: set[int], theirs: set[int], servers: Sequence[int]) -> Iterator[None]:
-    if not ours:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, ours)
-    for server in servers:
-        os.sched_setaffinity(server, theirs)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

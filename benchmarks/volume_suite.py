@@ -13,6 +13,7 @@ from itertools import count
 from typing import Self
 
 from benchmarks.measuring import LIBRARY, Operation, Outcome, Target, measure, progress, repeated
+from benchmarks.placement import kept_on, placements, server_processes
 from benchmarks.postgres_suite import SELECT_ONE
 from benchmarks.report import Figure, Report
 from benchmarks.stage import BETWEEN_RESULTS, LARGE, RUN, SMALL, STORED_SINCE, Stage, connected
@@ -51,19 +52,24 @@ async def _flatness(stage: Stage) -> Outcome:
         connection = await stack.enter_async_context(connected(stage.url))
         assert few is not None
         assert many is not None
-        return await measure(
-            Operation(
-                "calculate_pass_rate, 1,000 results",
-                SELECT_ONE,
-                {
-                    LIBRARY: repeated(partial(few, RUN), scale.calls),
-                    crowded: repeated(partial(many, RUN), scale.calls),
-                    SELECT_ONE: repeated(partial(connection.fetchval, "SELECT 1"), scale.calls),
-                },
-                (Target(1.3, LIBRARY, whom=crowded), Target(2.5, SELECT_ONE, whom=crowded)),
-            ),
-            scale.rounds,
-        )
+        await few(RUN)
+        await many(RUN)
+        servers = [*await server_processes(stage), connection.get_server_pid()]
+        ours, theirs, where = next(placements())
+        with kept_on(ours, theirs, servers):
+            return await measure(
+                Operation(
+                    f"calculate_pass_rate, 1,000 results, {where}",
+                    SELECT_ONE,
+                    {
+                        LIBRARY: repeated(partial(few, RUN), scale.calls),
+                        crowded: repeated(partial(many, RUN), scale.calls),
+                        SELECT_ONE: repeated(partial(connection.fetchval, "SELECT 1"), scale.calls),
+                    },
+                    (Target(1.3, LIBRARY, whom=crowded), Target(2.5, SELECT_ONE, whom=crowded)),
+                ),
+                scale.rounds,
+            )
 
 
 async def _streams(stage: Stage) -> AsyncGenerator[Outcome | Figure]:
