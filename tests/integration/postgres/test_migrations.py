@@ -273,10 +273,11 @@ async def working(place):
     await database.aclose()
 
 
-async def test_what_the_first_revision_stored_is_there_after_the_upgrade(
-    empty_place, connect, repositories_at
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_what_any_revision_stored_is_there_after_the_upgrade(
+    empty_place, connect, repositories_at, revision
 ):
-    await migrate(empty_place.admin, SCHEMA, revision="0001")
+    await migrate(empty_place.admin, SCHEMA, revision=revision)
     bare = await connect(empty_place.admin)
     await bare.execute(ROW_OF_0001)
 

@@ -171,3 +171,25 @@ async def test_the_database_itself_refuses_what_no_model_would_hold(place, conne
 
 
 FIELDS = tuple(type(a_test_run()).model_fields)
+
+
+async def test_the_owner_gets_what_an_administrator_migrated_before_there_was_one(
+    empty_place, connect, repositories_at
+):
+    await migrate(empty_place.admin, SCHEMA)
+    admin = await connect(empty_place.admin)
+    for statement in role_statements(
+        database=empty_place.admin.rpartition("/")[2],
+        schema=SCHEMA,
+        owner=empty_place.owner_role,
+        role=empty_place.application_role,
+        auditor=empty_place.auditor_role,
+    ):
+        await admin.execute(statement)
+
+    await migrate(empty_place.owner, SCHEMA, revision="0002", role=empty_place.application_role)
+    await migrate(empty_place.owner, SCHEMA, role=empty_place.application_role)
+
+    async with repositories_at(empty_place.application) as held:
+        run = await held.test_runs.create(a_test_run())
+        assert await held.test_runs.get_by_id(run.run_id) == run

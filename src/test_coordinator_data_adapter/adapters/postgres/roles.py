@@ -102,6 +102,26 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END""")
 
 
+def _hand_over(inside: str, owner: str) -> str:
+    """Give the owner what another role migrated before there was one."""
+    schema = f"to_regnamespace({_literal(inside)})"
+    return _block(f"""DECLARE
+    thing text;
+BEGIN
+    IF to_regclass({_literal(f"{inside}.alembic_version")}) IS NOT NULL THEN
+        FOR thing IN SELECT oid::regclass FROM pg_class
+            WHERE relnamespace = {schema} AND relkind = 'r'
+        LOOP
+            EXECUTE 'ALTER TABLE ' || thing || ' OWNER TO ' || {_literal(owner)};
+        END LOOP;
+        FOR thing IN SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = {schema}
+        LOOP
+            EXECUTE 'ALTER FUNCTION ' || thing || ' OWNER TO ' || {_literal(owner)};
+        END LOOP;
+    END IF;
+END""")  # noqa: S608 - quoted names
+
+
 _CLOSE_PUBLIC: Final = _block("""BEGIN
     IF to_regnamespace('public') IS NOT NULL THEN
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
@@ -142,6 +162,7 @@ def role_statements(
         _CLOSE_PUBLIC,
         f"CREATE SCHEMA IF NOT EXISTS {inside} AUTHORIZATION {quoted(owner)}",
         f"ALTER SCHEMA {inside} OWNER TO {quoted(owner)}",
+        _hand_over(inside, quoted(owner)),
         f"REVOKE ALL ON SCHEMA {inside} FROM PUBLIC, {to}",
         f"GRANT USAGE ON SCHEMA {inside} TO {to}",
         grants(schema, role, auditor),
