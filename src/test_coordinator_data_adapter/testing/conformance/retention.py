@@ -26,7 +26,7 @@ from test_coordinator_data_adapter.interfaces.scenarios import ScenariosReposito
 from test_coordinator_data_adapter.interfaces.test_results import TestResultsRepository
 from test_coordinator_data_adapter.interfaces.test_runs import TestRunsRepository
 from test_coordinator_data_adapter.models.scenario import ScenarioStatus
-from test_coordinator_data_adapter.models.test_run import RunStatus
+from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
 from test_coordinator_data_adapter.testing.builders import (
     a_chaos_event,
     a_scenario,
@@ -132,7 +132,7 @@ class RetentionSuite(Suite):
     ) -> None:
         for number in range(50):
             await stores.a_run(f"run-{number}", OLD)
-        taken_up: list[asyncio.Task[object]] = []
+        taken_up: list[asyncio.Future[TestRun]] = []
 
         def take_up(*_: object) -> None:
             if not taken_up:
@@ -141,10 +141,13 @@ class RetentionSuite(Suite):
                     taken_up.append(asyncio.ensure_future(again))
 
         await stores.retention.sweep(EVERYTHING, on_progress=take_up)
-        await asyncio.gather(*taken_up, return_exceptions=True)
+        answers = await asyncio.gather(*taken_up, return_exceptions=True)
 
         left = await stores.left()
         assert taken_up
+        assert left["test_runs"] == sorted(
+            answer.run_id for answer in answers if isinstance(answer, TestRun)
+        )
         assert left["chaos_events"] == [f"{run_id}-e" for run_id in left["test_runs"]]
         assert left["test_results"] == [
             f"{run_id}-{number}" for run_id in left["test_runs"] for number in range(2)
