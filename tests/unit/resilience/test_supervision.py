@@ -291,17 +291,21 @@ async def test_a_backend_that_does_not_close_in_order_is_told_and_hinders_nobody
     assert names(told)[-1] == ("warning", "backend_not_closed_in_order")
 
 
-async def test_what_nobody_expected_keeps_nobody_from_probing_on() -> None:
+async def test_what_nobody_expected_is_told_by_its_type_and_probed_on(
+    told: list[dict[str, Any]],
+) -> None:
     supervised = Supervised(ScriptedBackend(KeyError("secret"), KeyError("secret"), None))
 
-    failure = await supervised.supervisor.start(strict=False)
-    await supervised.supervisor.stop()
+    await supervised.supervisor.start(strict=False)
+    health = await supervised.supervisor.health(60.0)
+    await supervised.probe()
+    await supervised.probe()
 
-    health = await supervised.supervisor.health(1.0)
-    assert failure is None
-    assert supervised.supervisor.probes >= 1
+    assert health["state"] == "unavailable"
     assert "KeyError" in str(health["error"])
-    assert "secret" not in str(health)
+    assert "secret" not in f"{health}{told}"
+    assert supervised.supervisor.is_live
+    await supervised.supervisor.stop()
 
 
 async def test_stopping_can_be_cancelled_and_closes_the_backend_all_the_same() -> None:

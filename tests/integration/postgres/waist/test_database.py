@@ -119,16 +119,19 @@ async def test_moments_come_back_aware_and_in_utc(database, reading):
 
 async def test_what_cannot_be_read_costs_no_other_connection(make_database, url, reading):
     database = make_database(url)
-    await asyncio.gather(*(database.fetch(SLEEP, 0.05) for _ in range(3)))
-    before = database.pool_status().open
+    busy = reading("SELECT pg_backend_pid() AS pid, pg_sleep(0.1)")
 
+    async def connections():
+        rows = await asyncio.gather(*(database.fetch_one(busy) for _ in range(3)))
+        return {row["pid"] for row in rows}
+
+    before = await connections()
     with pytest.raises(DataIntegrityError):
         await database.fetch(reading("SELECT timestamptz 'infinity'"))
+    after = await connections()
 
-    rows = await asyncio.gather(*(database.fetch_one(PID) for _ in range(20)))
-    assert before > 1
-    assert database.pool_status().open >= before - 1
-    assert len({row["pid"] for row in rows}) >= 1
+    assert len(before) == 3
+    assert len(before & after) == 2
 
 
 MOMENTS = [
