@@ -206,6 +206,25 @@ async def test_a_missing_schema_is_a_misconfiguration_that_names_the_command(
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def all_that_is_said(
+    wrong: AdapterConfig, caplog: pytest.LogCaptureFixture
+) -> tuple[dict[str, Any], str]:
+    """The health of a configuration that fails, and every log line, error, repr and answer."""
+    said = io.StringIO()
+    with caplog.at_level(logging.DEBUG), structlog.testing.capture_logs() as told:
+        async with AdapterFactory(wrong) as factory:
+            health = await factory.health_check()
+            said.write(f"{health} {factory!r} {vars(factory)} {wrong!r} {wrong.model_dump_json()}")
+        try:
+            async with AdapterFactory(wrong.model_copy(update={"startup_strict": True})) as strict:
+                said.write(f"{await strict.health_check()}")
+        except AdapterError as error:
+            # With the local variables of every frame, as error trackers collect them.
+            captured = traceback.TracebackException.from_exception(error, capture_locals=True)
+            said.write(f"{error!r} {vars(error)} " + "".join(captured.format()))
+    return health, said.getvalue() + str(told) + caplog.text
+
+
 async def test_a_wrong_password_is_a_misconfiguration_and_shows_nowhere(
     config: Configure,
     postgres: ThrowawayPostgres,
@@ -220,23 +239,46 @@ async def test_a_wrong_password_is_a_misconfiguration_and_shows_nowhere(
         log_level="DEBUG",
         log_sql_queries=True,
     )
-    said = io.StringIO()
 
-    with caplog.at_level(logging.DEBUG), structlog.testing.capture_logs() as told:
-        async with AdapterFactory(wrong) as factory:
-            health = await factory.health_check()
-            said.write(f"{health} {factory!r} {vars(factory)} {wrong!r} {wrong.model_dump_json()}")
-        try:
-            await AdapterFactory(wrong.model_copy(update={"startup_strict": True})).initialize()
-        except ConfigurationError as error:
-            # With the local variables of every frame, as error trackers collect them.
-            captured = traceback.TracebackException.from_exception(error, capture_locals=True)
-            said.write(f"{error!r} {vars(error)} " + "".join(captured.format()))
+    health, said = await all_that_is_said(wrong, caplog)
 
     assert health["postgres"]["state"] == "misconfigured"
     assert health["redis"]["state"] == "misconfigured"
-    assert "ConfigurationError" in said.getvalue()
-    assert SECRET not in said.getvalue() + str(told) + caplog.text
+    assert "ConfigurationError" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("place", "settings"),
+    [
+        ("127.0.0.1:1/none", {}),
+        ("nowhere.invalid/none", {}),
+        ("{live}/none", {"postgres_tls": "verify-full"}),
+        ("{live}/none?sslmode=strange", {}),
+    ],
+)
+async def test_a_password_shows_nowhere_however_the_configuration_fails(
+    config: Configure,
+    postgres: ThrowawayPostgres,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+    settings: dict[str, object],
+) -> None:
+    await asyncio.to_thread(postgres.start)
+    url = f"me:{SECRET}@{place.format(live=f'127.0.0.1:{postgres.port}')}"
+    wrong = config(
+        postgres_url=f"postgresql+asyncpg://{url}",
+        migration_url=f"postgresql+asyncpg://{url}",
+        redis_url=f"redis://me:{SECRET}@127.0.0.1:1/0",
+        log_level="DEBUG",
+        log_sql_queries=True,
+        **settings,
+    )
+
+    health, said = await all_that_is_said(wrong, caplog)
+
+    assert health["postgres"]["connected"] is False
+    assert SECRET not in said
 
 
 async def test_initialising_can_be_cancelled_at_any_await_and_leaves_nothing(

@@ -164,6 +164,26 @@ async def test_twenty_that_migrate_an_empty_database_at_once_all_succeed(empty_p
     assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
 
 
+async def test_twenty_processes_that_migrate_an_empty_database_at_once_all_succeed(empty_place):
+    code = (
+        "import asyncio, sys;"
+        "from test_coordinator_data_adapter.adapters.postgres.migration import migrate;"
+        "asyncio.run(migrate(*sys.argv[1:]))"
+    )
+
+    async def process():
+        started = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", code, empty_place.admin, SCHEMA),
+            env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        )
+        return await started.wait()
+
+    ended = await asyncio.gather(*(process() for _ in range(20)))
+
+    assert ended == [0] * 20
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
+
+
 async def test_a_migration_that_waits_for_another_gives_up_in_time(empty_place, connect):
     other = await connect(empty_place.admin)
     await other.execute(
