@@ -1,4 +1,4 @@
-"""The promises of one port of each live backend hold whoever looks on."""
+"""The promises of the ports hold on the live backends whoever looks on."""
 
 from __future__ import annotations
 
@@ -10,32 +10,74 @@ from test_coordinator_data_adapter.testing.conformance import (
     AuditStores,
     AuditSuite,
     CacheSuite,
+    ChaosEventsSuite,
+    RetentionStores,
+    RetentionSuite,
+    ScenariosSuite,
+    ServiceDiscoverySuite,
     TestResultsSuite,
+    TestRunsSuite,
 )
 
 LOUD = {"log_level": "DEBUG", "log_sql_queries": True, "slow_query_threshold_ms": 0.001}
 
 
-class Observed:
-    port: str
-
-    @pytest.fixture(params=["every observer", "one that tallies"])
-    async def repository(self, request, every_observer, make_factory):
-        if request.param == "every observer":
-            factory = make_factory(*every_observer, **LOUD)
-        else:
-            factory = make_factory(PrometheusObserver(CollectorRegistry()))
-        await factory.initialize()
-        return getattr(factory, f"get_{self.port}_repository")()
+@pytest.fixture
+async def watched(every_observer, make_factory):
+    """A factory that everything is watched in."""
+    factory = make_factory(*every_observer, **LOUD)
+    await factory.initialize()
+    return factory
 
 
-class TestTestResults(Observed, TestResultsSuite):
-    port = "test_results"
+@pytest.fixture
+async def tallied(make_factory):
+    """A factory that only Prometheus watches, which takes a way of its own to each call."""
+    factory = make_factory(PrometheusObserver(CollectorRegistry()))
+    await factory.initialize()
+    return factory
 
 
-class TestCache(Observed, CacheSuite):
-    port = "cache"
+def stored(factory):
+    return (
+        factory.get_scenarios_repository(),
+        factory.get_test_runs_repository(),
+        factory.get_chaos_events_repository(),
+        factory.get_test_results_repository(),
+    )
 
+
+class TestScenarios(ScenariosSuite):
+    @pytest.fixture
+    def repository(self, watched):
+        return watched.get_scenarios_repository()
+
+
+class TestTestRuns(TestRunsSuite):
+    @pytest.fixture
+    def repository(self, watched):
+        return watched.get_test_runs_repository()
+
+
+class TestChaosEvents(ChaosEventsSuite):
+    @pytest.fixture
+    def repository(self, watched):
+        return watched.get_chaos_events_repository()
+
+
+class TestTestResults(TestResultsSuite):
+    @pytest.fixture
+    def repository(self, watched):
+        return watched.get_test_results_repository()
+
+
+class TestServiceDiscovery(ServiceDiscoverySuite):
+    @pytest.fixture
+    def repository(self, watched):
+        return watched.get_service_discovery_repository()
+
+
+class BesideAnother:
     @pytest.fixture
     async def neighbour(self, make_factory):
         factory = make_factory()
@@ -43,15 +85,31 @@ class TestCache(Observed, CacheSuite):
         return factory.get_cache_repository()
 
 
+class TestCache(BesideAnother, CacheSuite):
+    @pytest.fixture
+    def repository(self, watched):
+        return watched.get_cache_repository()
+
+
+class TestTalliedCache(BesideAnother, CacheSuite):
+    @pytest.fixture
+    def repository(self, tallied):
+        return tallied.get_cache_repository()
+
+
 class TestAudit(AuditSuite):
     @pytest.fixture
-    async def stores(self, every_observer, make_factory):
-        factory = make_factory(*every_observer, **LOUD)
-        await factory.initialize()
-        return AuditStores(
-            factory.get_audit_repository(),
-            factory.get_scenarios_repository(),
-            factory.get_test_runs_repository(),
-            factory.get_chaos_events_repository(),
-            factory.get_test_results_repository(),
-        )
+    def stores(self, watched):
+        return AuditStores(watched.get_audit_repository(), *stored(watched))
+
+
+class TestTalliedAudit(AuditSuite):
+    @pytest.fixture
+    def stores(self, tallied):
+        return AuditStores(tallied.get_audit_repository(), *stored(tallied))
+
+
+class TestRetention(RetentionSuite):
+    @pytest.fixture
+    def stores(self, watched):
+        return RetentionStores(watched.get_retention_repository(), *stored(watched))
