@@ -67,17 +67,18 @@ def chaostoolkit(
     or the mapping file is wrong, 3 when the database that was configured cannot be used.
     """
 
-    async def command() -> tuple[list[Import], str]:
+    async def command() -> tuple[list[Import], list[str]]:
         mapping = shipped_mapping() if mapping_file is None else load_mapping(mapping_file)
         async with opened(allow_degraded=allow_degraded) as store:
-            return await import_journals(store, paths, mapping), store.backend
+            told = [f"Held in {store.backend}.", *([store.advice] if store.advice else [])]
+            return await import_journals(store, paths, mapping), told
 
-    imports, backend = run(command)
+    imports, told = run(command)
     if as_json:
         typer.echo(json.dumps({"journals": [_as_json(one) for one in imports]}))
-        errors().print(f"Held in {backend}.", soft_wrap=True)
+        errors().print("\n".join(told), soft_wrap=True)
     else:
-        show(_journals(imports), f"{summary(imports)}.\nHeld in {backend}.")
+        show(_journals(imports), "\n".join([f"{summary(imports)}.", *told]))
     exit_if_refused(imports, say_why=not as_json)
 
 

@@ -33,7 +33,7 @@ def migrate_schema(
         bool, typer.Option("--check", help="Change nothing; say whether there is anything to do.")
     ] = False,
     sql: Annotated[
-        bool, typer.Option("--sql", help="Print the statements for an empty database instead.")
+        bool, typer.Option("--sql", help="Print the statements instead of running them.")
     ] = False,
     url: Annotated[
         str | None,
@@ -50,6 +50,12 @@ def migrate_schema(
             "--to", metavar="REVISION", help="Go there, up or down: a revision, head or base."
         ),
     ] = "head",
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="REVISION", help="With --sql, the revision that the schema has."
+        ),
+    ] = "base",
 ) -> None:
     """Bring the schema to the newest revision, or to another one.
 
@@ -59,6 +65,12 @@ def migrate_schema(
     it is missing or at another revision. 2 when a setting, a password or a privilege is
     wrong, 3 when PostgreSQL does not answer.
     """
+    if check and sql:
+        raise typer.BadParameter("cannot be had together with --check", param_hint="--sql")
+    if start != "base" and not sql:
+        raise typer.BadParameter(
+            "is for --sql alone: otherwise the schema is asked", param_hint="--from"
+        )
 
     async def command() -> tuple[SchemaState, SchemaState]:
         from test_coordinator_data_adapter.adapters.postgres.migration import (
@@ -89,7 +101,7 @@ def migrate_schema(
 
         config = AdapterConfig()
         return migration_sql(
-            config.postgres_schema, revision=revision, role=application_role(config)
+            config.postgres_schema, start=start, revision=revision, role=application_role(config)
         )
 
     if sql:

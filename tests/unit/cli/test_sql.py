@@ -38,3 +38,14 @@ def test_a_url_that_does_not_say_what_is_needed_is_one_clear_error(call, monkeyp
     assert result.stdout == ""
     assert "postgresql://" in result.stderr
     assert "hunter2" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("migrate --sql --check", "--sql"), ("migrate --from 0003", "--from")]
+)
+def test_options_that_do_not_go_together_are_refused_before_anything_is_done(call, command, option):
+    result = call(*command.split())
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert f"Invalid value for {option}:" in result.stderr

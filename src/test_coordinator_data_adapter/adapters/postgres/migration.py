@@ -189,18 +189,26 @@ async def migrate(
     return before
 
 
-def migration_sql(schema: str, *, revision: str = "head", role: str = APPLICATION_ROLE) -> str:
-    """What `migrate` would run on an empty database, as a script for ``psql``.
+def migration_sql(
+    schema: str, *, start: str = "base", revision: str = "head", role: str = APPLICATION_ROLE
+) -> str:
+    """What `migrate` would run on a schema of a certain revision, as a script for ``psql``.
+
+    Args:
+        schema: its name.
+        start: the revision it has; "base" when there is none yet.
+        revision: where to go, up or down: one of `REVISIONS`, "head" or "base".
+        role: who is granted the use of the tables.
 
     Raises:
         ConfigurationError: there is no such revision.
     """
     from alembic import command
 
-    _rank(revision)
+    move = command.upgrade if _rank(revision) >= _rank(start) else command.downgrade
     script = io.StringIO()
-    config = _alembic(schema, role, output=script)
-    command.upgrade(config, revision, sql=True)
+    config = _alembic(schema, role, output=script, schema_exists=_rank(start) >= 0)
+    move(config, f"{start}:{revision}", sql=True)
     return script.getvalue()
 
 
