@@ -15,6 +15,7 @@ from test_coordinator_data_adapter.backends import postgres_tls
 from test_coordinator_data_adapter.cli.screen import errors, plain, show, table
 from test_coordinator_data_adapter.cli.store import EXIT_USAGE, opened, run
 from test_coordinator_data_adapter.config import AdapterConfig
+from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.interfaces.audit import AuditRepository
 from test_coordinator_data_adapter.interfaces.queries import AuditQuery
 from test_coordinator_data_adapter.models.audit import AuditKind, AuditRecord
@@ -29,6 +30,7 @@ EXIT_TAMPERED: Final = 1
 """A record is not as it was sealed."""
 
 _AT_ONCE: Final = 1000
+_FORBIDDEN: Final = "42501"
 # As far back as a time can be kept.
 _LONGEST_DAYS: Final = 20_000
 
@@ -188,6 +190,14 @@ def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) ->
         database = Database(settings)
         try:
             return await work(Seals(database))
+        except ConfigurationError as refused:
+            if refused.sqlstate != _FORBIDDEN:
+                raise
+            raise ConfigurationError(
+                "the role of this URL may not do that: give the owner's or the auditor's, as"
+                " migration_url or with --url",
+                sqlstate=_FORBIDDEN,
+            ) from None
         finally:
             await database.aclose()
 

@@ -277,6 +277,14 @@ async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuse
     assert (bad.exit_code, bad.stdout) == (1, "record 2 was changed\n")
 
 
+async def test_a_role_that_may_not_seal_is_told_whose_url_to_give(held, place):
+    refused = await call(place, "audit", "seal", "--url", place.application)
+
+    assert refused.exit_code == 2
+    assert "give the owner's or the auditor's" in refused.stderr
+    assert "--url" in refused.stderr
+
+
 async def test_the_commands_show_a_history_and_export_the_trail(held, place, superuser):
     run_id = await superuser.fetchval(f"SELECT entity_id FROM {TRAIL} WHERE record_id = 1")
     middle = await superuser.fetchval(f"SELECT recorded_at FROM {TRAIL} WHERE record_id = 5")

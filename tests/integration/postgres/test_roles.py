@@ -7,6 +7,7 @@ import pytest
 
 from test_coordinator_data_adapter.adapters.postgres.migration import migrate
 from test_coordinator_data_adapter.adapters.postgres.roles import role_statements
+from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.testing.builders import a_test_run
 
 SCHEMA = "test_coordinator"
@@ -105,6 +106,20 @@ async def test_the_owner_migrates_without_being_a_superuser(guarded, connect):
     assert before.found is None
     assert await owner.fetchval("SHOW is_superuser") == "off"
     assert await service.fetchval(f"SELECT count(*) FROM {SCHEMA}.test_runs") == 0
+
+
+async def test_a_role_without_a_right_is_told_what_grants_it_and_that_does(
+    place, connect, repositories_at
+):
+    admin = await connect(place.admin)
+    await admin.execute(f"REVOKE ALL ON {SCHEMA}.test_runs FROM {place.application_role}")
+
+    async with repositories_at(place.application) as held:
+        with pytest.raises(ConfigurationError, match="`test-coordinator-adapter migrate`, run as"):
+            await held.test_runs.get_failed_runs()
+        await migrate(place.owner, SCHEMA, role=place.application_role)
+
+        assert await held.test_runs.get_failed_runs() == []
 
 
 async def test_the_statements_also_grant_what_was_migrated_before(empty_place, connect):

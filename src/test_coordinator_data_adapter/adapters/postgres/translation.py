@@ -231,6 +231,11 @@ def _told(
         )
     if failure is Failure.CONFIG:
         return ConfigurationError, _misconfigured(inner, state)
+    if failure is Failure.SCHEMA and state == _FORBIDDEN:
+        return ConfigurationError, (
+            "the role may not do that in this schema; `test-coordinator-adapter migrate`, run as"
+            " its owner, grants the role of postgres_url what it needs"
+        )
     kind, message = _TOLD[failure]
     return kind, message.format(thing=entity.replace("_", " ") if entity else "row")
 
@@ -252,6 +257,7 @@ def _misconfigured(inner: BaseException, state: str | None) -> str:
     )
 
 
+_FORBIDDEN: Final = "42501"
 # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _OTHER_NAME: Final = frozenset({62, 64})
 # No statement of ours is sent while connecting: what is refused then are the settings.
@@ -262,7 +268,7 @@ _CONFIGURATION: Final = {
     "28P01": "PostgreSQL refuses the password; check the credentials in the URL",
     "28000": "PostgreSQL refuses this user from here; check the user, pg_hba.conf and TLS",
     "3D000": "the database does not exist on this server; create it or correct the URL",
-    "42501": "the role may not connect; grant it CONNECT on the database",
+    _FORBIDDEN: "the role may not connect; grant it CONNECT on the database",
 }
 _TOLD: Final[dict[Failure, tuple[type[AdapterError], str]]] = {
     Failure.DUPLICATE: (DuplicateError, "a {thing} with that id is stored already"),
@@ -294,8 +300,8 @@ _TOLD: Final[dict[Failure, tuple[type[AdapterError], str]]] = {
     Failure.SCHEMA: (
         ConfigurationError,
         (
-            "the schema in PostgreSQL is not the one expected, or the role may not use it;"
-            " run `test-coordinator-adapter migrate --check`"
+            "the schema in PostgreSQL is not the one expected;"
+            " `test-coordinator-adapter migrate --check` says which one it is"
         ),
     ),
     Failure.CORRUPT_ROW: (
