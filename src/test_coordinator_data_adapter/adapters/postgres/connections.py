@@ -41,6 +41,8 @@ _BORN: Final = "born"
 _CLOSED: Final = "closed: open the factory again"
 # How often deadlines are looked at, in seconds; so much later than its time a trip may end.
 _WATCH: Final = 0.05
+# For how long closing lets connections finish opening, in seconds.
+_SETTLING: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,8 @@ class Connections:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 fairy = await self.engine.raw_connection()
+                if self._closed:
+                    raise UnavailableError(_CLOSED)
                 await speak_text(cast("Connection", fairy.driver_connection))
         except BaseException:
             if fairy is not None:
@@ -334,6 +338,10 @@ class Connections:
         for place in self._queue:
             if not place.done():
                 place.set_exception(UnavailableError(_CLOSED))
+        if self._attempts:
+            # Broken off while the kernel connects, the driver leaves a future behind whose error
+            # asyncio logs; a moment later nothing of the kind is left.
+            await asyncio.wait(self._attempts, timeout=_SETTLING)
         for attempt in self._attempts:
             attempt.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)

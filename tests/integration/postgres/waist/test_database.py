@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from contextlib import suppress
@@ -996,6 +997,24 @@ async def test_closing_at_any_moment_of_a_trip_ends_it_in_an_error_of_ours(
 
     for answer, _ in await asyncio.gather(*tasks):
         assert not isinstance(answer, Exception) or isinstance(answer, AdapterError), repr(answer)
+
+
+async def test_closing_while_connections_are_opened_leaves_no_error_that_nobody_sees(
+    make_database, url, outcome
+):
+    unseen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+
+    for turns in range(20):
+        database = make_database(url)
+        tasks = [asyncio.create_task(outcome(database.fetch(SELECT_ONE))) for _ in range(6)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await database.aclose()
+        await asyncio.gather(*tasks)
+    gc.collect()
+
+    assert unseen == []
 
 
 async def test_after_closing_nothing_is_sent_and_nothing_is_left(make_database, url, administrator):
