@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs
 
 from pydantic import (
@@ -174,10 +174,12 @@ class AdapterConfig(BaseSettings):
     )
     service_version: str = Field(default="0.0.0", description="The version the service runs.")
     environment: str = Field(
-        default="development", min_length=1, description='Where it runs; "production" is stricter.'
+        default="development",
+        min_length=1,
+        description='Where it runs; "production", in small letters or capitals, is stricter.',
     )
     startup_strict: bool = Field(
-        default_factory=lambda data: data.get("environment") == "production",
+        default_factory=lambda data: _is_production(str(data.get("environment"))),
         description="Whether a misconfigured backend stops initialize(); default: in production.",
     )
     in_memory: bool = Field(
@@ -357,6 +359,17 @@ class AdapterConfig(BaseSettings):
                 raise _rule(f"{backend}_tls_cert and {backend}_tls_key must be given together")
         return self
 
+    if not TYPE_CHECKING:  # for type checkers every field is an argument
+
+        def __init__(self, **values: object) -> None:
+            try:
+                super().__init__(**values)
+            except (OSError, UnicodeDecodeError) as unreadable:
+                why = "it is not UTF-8"
+                if isinstance(unreadable, OSError):
+                    why = unreadable.strerror or type(unreadable).__name__
+                raise _broken_file(why) from None
+
     @model_validator(mode="wrap")
     @classmethod
     def _without_inputs(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -391,6 +404,12 @@ class AdapterConfig(BaseSettings):
             yield name, mask_password(value) if masked else value
 
 
+def _broken_file(why: str) -> ValidationError:
+    rule = PydanticCustomError("unreadable", "the file cannot be read: {why}", {"why": why})
+    details = InitErrorDetails(type=rule, loc=(".env",), input="(hidden)")
+    return ValidationError.from_exception_data("AdapterConfig", [details], hide_input=True)
+
+
 def _default_tls(data: dict[str, Any]) -> Tls:
     private = data.get("embedded_data_dir") is not None
     return _tls_by_default(
@@ -399,7 +418,12 @@ def _default_tls(data: dict[str, Any]) -> Tls:
 
 
 def _tls_by_default(environment: str, url: str) -> Tls:
-    return "verify-full" if environment == "production" and not _is_local(url) else "prefer"
+    strict = _is_production(environment) and not _is_local(url)
+    return "verify-full" if strict else "prefer"
+
+
+def _is_production(environment: str) -> bool:
+    return environment.casefold() == "production"
 
 
 def _is_local(url: str) -> bool:

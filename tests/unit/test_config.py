@@ -130,6 +130,23 @@ def test_settings_come_from_a_dotenv_file(tmp_path: Path) -> None:
     assert AdapterConfig().batch_size == 7
 
 
+def test_a_dotenv_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("BATCH_SIZE=7".encode("utf-16"))
+
+    with pytest.raises(ValidationError, match=r"\.env.*\n.*cannot be read: it is not UTF-8"):
+        AdapterConfig()
+
+
+@pytest.mark.parametrize("environment", ["production", "Production", "PRODUCTION"])
+def test_production_is_strict_however_it_is_spelled(environment: str) -> None:
+    config = AdapterConfig(
+        environment=environment, postgres_url="postgresql://me@db.example.com/mine"
+    )
+
+    assert config.startup_strict is True
+    assert config.postgres_tls == "verify-full"
+
+
 def test_an_empty_variable_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_SCHEMA", "")
 
