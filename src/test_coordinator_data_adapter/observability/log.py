@@ -82,6 +82,7 @@ def _facts_of(ended: TripEnded) -> dict[str, object]:
         "waited_ms": _milliseconds(trip.waited),
         "rows": trip.rows,
         "error": None if trip.error is None else type(trip.error).__name__,
+        "abandoned": trip.abandoned,
         "statement": trip.command,
     }
 

@@ -12,14 +12,12 @@ __all__ = ["EventLog"]
 
 _NAME: Final = "test_coordinator_data_adapter"
 
-# Nobody configured anything: then a library is silent, not even the last-resort handler speaks.
-logging.getLogger(_NAME).addHandler(logging.NullHandler())
-
 
 class EventLog:
     """Hands events to structlog where the application has configured it, else to `logging`.
 
-    It configures neither. Context that the application bound with
+    It configures neither: where nobody has, Python itself shows warnings and errors on standard
+    error, so that a script whose data go nowhere says so. Context that the application bound with
     `structlog.contextvars` goes along in both. A sink that fails, such as a closed or a broken
     pipe, loses the event and nothing else: what was under way goes on.
     """

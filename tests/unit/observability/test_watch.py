@@ -112,6 +112,7 @@ async def test_a_slow_statement_is_a_warning_with_its_operation(recorder, logs, 
     assert entry["duration_ms"] == 1250
     assert entry["waited_ms"] == 500
     assert entry["statement"] == "SELECT $1"
+    assert entry["abandoned"] is False
 
 
 def test_only_slow_trips_have_to_be_told_where_nobody_observes():

@@ -64,12 +64,13 @@ def test_the_level_filters_this_librarys_events(level: str, heard: list[str]) ->
     assert log.wants(logging.ERROR) is (level != "CRITICAL")
 
 
-def test_where_nothing_is_configured_the_library_is_silent() -> None:
+def test_where_nothing_is_configured_only_what_is_wrong_is_shown() -> None:
     script = textwrap.dedent("""
         from test_coordinator_data_adapter.resilience.events import EventLog
-        EventLog().error("something", fact=1)
+        EventLog().info("opened", fact=1)
+        EventLog().warning("degraded", fact=1)
     """)
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
 
-    assert (done.stdout, done.stderr) == (b"", b"")
+    assert (done.stdout, done.stderr) == (b"", b"degraded fact=1\n")

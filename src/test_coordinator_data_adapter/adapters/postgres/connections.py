@@ -81,6 +81,7 @@ class Lease:
 class _LeasablePool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool; counts who waits, and asks leases back before anyone has to."""
 
+    __module__ = AsyncAdaptedQueuePool.__module__  # what it logs is SQLAlchemy's, and not ours
     waiting = 0
     surrender: Callable[[], object] | None = None
 

@@ -1017,6 +1017,20 @@ async def test_closing_while_connections_are_opened_leaves_no_error_that_nobody_
     assert unseen == []
 
 
+async def test_what_the_pool_says_of_itself_is_said_under_the_name_of_sqlalchemy(
+    make_database, url, caplog
+):
+    caplog.set_level("DEBUG", logger="sqlalchemy")
+    caplog.set_level("DEBUG", logger="test_coordinator_data_adapter")
+    database = make_database(url)
+    await database.fetch(SELECT_ONE)
+
+    await database.aclose()
+
+    pool = {record.name.partition(".")[0] for record in caplog.records}
+    assert pool == {"sqlalchemy"}
+
+
 async def test_after_closing_nothing_is_sent_and_nothing_is_left(make_database, url, administrator):
     database = make_database(url)
     await asyncio.gather(*(database.fetch(SLEEP, 0.05) for _ in range(6)))
