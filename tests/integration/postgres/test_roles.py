@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from test_coordinator_data_adapter.adapters.postgres.migration import migrate
+from test_coordinator_data_adapter.adapters.postgres.migration import migrate, migration_sql
 from test_coordinator_data_adapter.adapters.postgres.roles import role_statements
 from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.testing.builders import a_test_run
@@ -105,6 +105,21 @@ async def test_the_owner_migrates_without_being_a_superuser(guarded, connect):
     service = await connect(guarded.application)
     assert before.found is None
     assert await owner.fetchval("SHOW is_superuser") == "off"
+    assert await service.fetchval(f"SELECT count(*) FROM {SCHEMA}.test_runs") == 0
+
+
+async def test_the_owner_can_run_the_printed_script_where_nothing_else_may_be_created(
+    guarded, connect
+):
+    await migrate(guarded.owner, SCHEMA, revision="base", role=guarded.application_role)
+    owner = await connect(guarded.owner)
+    await owner.execute(f"DROP TABLE {SCHEMA}.alembic_version")
+
+    await owner.execute(migration_sql(SCHEMA, role=guarded.application_role))
+
+    service = await connect(guarded.application)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await owner.execute("CREATE SCHEMA another")
     assert await service.fetchval(f"SELECT count(*) FROM {SCHEMA}.test_runs") == 0
 
 

@@ -207,7 +207,7 @@ def migration_sql(
 
     move = command.upgrade if _rank(revision) >= _rank(start) else command.downgrade
     script = io.StringIO()
-    config = _alembic(schema, role, output=script, schema_exists=_rank(start) >= 0)
+    config = _alembic(schema, role, output=script)
     move(config, f"{start}:{revision}", sql=True)
     return script.getvalue()
 
@@ -272,10 +272,7 @@ def _move(
 ) -> None:
     from alembic import command
 
-    exists = connection.scalar(
-        text("SELECT to_regnamespace(:name) IS NOT NULL"), {"name": quoted(schema)}
-    )
-    config = _alembic(schema, role, connection=connection, schema_exists=exists)
+    config = _alembic(schema, role, connection=connection)
     if _rank(revision) >= _rank(before.found or "base"):
         command.upgrade(config, revision)
     else:
@@ -300,14 +297,11 @@ def _alembic(
     *,
     output: io.StringIO | None = None,
     connection: Connection | None = None,
-    schema_exists: bool = False,
 ) -> Config:
     from alembic.config import Config
 
     steps = Path(__file__).parent / "migrations"
     config = Config(output_buffer=output)
     config.set_main_option("script_location", str(steps).replace("%", "%%"))
-    config.attributes.update(
-        connection=connection, schema=schema, role=role, schema_exists=schema_exists
-    )
+    config.attributes.update(connection=connection, schema=schema, role=role)
     return config

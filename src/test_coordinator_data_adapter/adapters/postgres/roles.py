@@ -44,6 +44,21 @@ def _block(body: str) -> str:
     return f"DO {mark}\n{body}\n{mark}"
 
 
+def creation(schema: str) -> str:
+    """One statement that creates a schema where it is missing.
+
+    Its owner need not be allowed to create another: PostgreSQL asks for that right even where
+    ``IF NOT EXISTS`` leaves nothing to do.
+    """
+    return _block(
+        f"""BEGIN
+    IF to_regnamespace({_literal(quoted(schema))}) IS NULL THEN
+        CREATE SCHEMA {quoted(schema)};
+    END IF;
+END"""
+    )
+
+
 def grants(schema: str, role: str, auditor: str = AUDITOR_ROLE) -> str:
     """One statement that lets the roles that exist use what is in the schema.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 from test_coordinator_data_adapter.adapters.postgres.migration import VERSION_TABLE
-from test_coordinator_data_adapter.adapters.postgres.roles import grants, quoted
+from test_coordinator_data_adapter.adapters.postgres.roles import creation, grants, quoted
 
 attributes = context.config.attributes
 schema: str = attributes["schema"]
@@ -18,10 +18,9 @@ context.configure(
     version_table_schema=schema,
 )
 with context.begin_transaction():
-    if not attributes["schema_exists"]:
-        context.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+    # A colon in a name stands for itself, and not for a parameter.
+    context.execute(creation(schema).replace(":", r"\:"))
     # Temporary tables come last: what runs with the owner's rights must not take them for ours.
     context.execute(f"SET LOCAL search_path TO {quoted(schema)}, pg_temp")
     context.run_migrations()
-    # A colon in a name stands for itself, and not for a parameter.
     context.execute(grants(schema, role).replace(":", r"\:"))
