@@ -44,3 +44,17 @@ def test_importing_the_package_warns_of_nothing():
     result = python("-W", "error", "-c", "import test_coordinator_data_adapter")
 
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("extra", "package"), [("prometheus", "prometheus_client"), ("otel", "opentelemetry")]
+)
+def test_an_observer_without_its_extra_says_how_to_install_it(extra, package):
+    result = python(
+        "-c",
+        f"import sys; sys.modules[{package!r}] = None;"
+        f"import test_coordinator_data_adapter.observability.{extra}",
+    )
+
+    assert "ModuleNotFoundError" in result.stderr
+    assert f"pip install 'test-coordinator-data-adapter[{extra}]'" in result.stderr

@@ -8,8 +8,12 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, Observation
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import CallbackOptions, Observation
+except ModuleNotFoundError as missing:
+    missing.add_note("Install it: pip install 'test-coordinator-data-adapter[otel]'")
+    raise
 
 from test_coordinator_data_adapter.observability.facts import (
     BatchSent,

@@ -24,10 +24,10 @@ from test_coordinator_data_adapter.models.values import JsonObject, utc_now
 
 __all__ = [
     "ChaosEventFields",
+    "ResultFields",
+    "RunFields",
     "ScenarioFields",
     "ServiceFields",
-    "TestResultFields",
-    "TestRunFields",
     "a_chaos_event",
     "a_scenario",
     "a_service",
@@ -53,7 +53,7 @@ class ScenarioFields(TypedDict, total=False):
     tags: list[str]
 
 
-class TestRunFields(TypedDict, total=False):
+class RunFields(TypedDict, total=False):
     """The fields of a run that `a_test_run` can be told."""
 
     run_id: str
@@ -85,7 +85,7 @@ class ChaosEventFields(TypedDict, total=False):
     created_at: datetime
 
 
-class TestResultFields(TypedDict, total=False):
+class ResultFields(TypedDict, total=False):
     """The fields of a result that `a_test_result` can be told."""
 
     result_id: str
@@ -135,13 +135,13 @@ def a_scenario(**fields: Unpack[ScenarioFields]) -> Scenario:
     return Scenario(**made)
 
 
-def a_test_run(**fields: Unpack[TestRunFields]) -> TestRun:
+def a_test_run(**fields: Unpack[RunFields]) -> TestRun:
     """A pending run of a scenario of its own, but for the fields given.
 
     Raises:
         pydantic.ValidationError: a field given breaks a rule.
     """
-    made: TestRunFields = {
+    made: RunFields = {
         "run_id": _fresh("run"),
         "scenario_id": _fresh("scenario"),
         "status": RunStatus.PENDING,
@@ -171,13 +171,13 @@ def a_chaos_event(**fields: Unpack[ChaosEventFields]) -> ChaosEvent:
     return ChaosEvent(**made)
 
 
-def a_test_result(**fields: Unpack[TestResultFields]) -> TestResult:
+def a_test_result(**fields: Unpack[ResultFields]) -> TestResult:
     """A passed check of the broker's health in a run of its own, but for the fields given.
 
     Raises:
         pydantic.ValidationError: a field given breaks a rule.
     """
-    made: TestResultFields = {
+    made: ResultFields = {
         "result_id": _fresh("result"),
         "run_id": _fresh("run"),
         "assertion_type": AssertionType.SERVICE_HEALTH,

@@ -15,9 +15,9 @@ from test_coordinator_data_adapter.testing.builders import (
 
 BUILDERS = {
     a_scenario: builders.ScenarioFields,
-    a_test_run: builders.TestRunFields,
+    a_test_run: builders.RunFields,
     a_chaos_event: builders.ChaosEventFields,
-    a_test_result: builders.TestResultFields,
+    a_test_result: builders.ResultFields,
     a_service: builders.ServiceFields,
 }
 
