@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from sphinx.util.typing import ExtensionMetadata
 
 _PROGRAM: Final = "test-coordinator-adapter"
-# The exit codes of this module are those of every command that has none of its own.
-_SHARED: Final = "store"
+# The exit codes of these modules are those of every command that has none of its own.
+_SHARED: Final = ("screen", "store")
 # typer's own: they concern the shell of the reader, not this program.
 _LEFT_OUT: Final = {"--install-completion", "--show-completion"}
 
@@ -67,7 +67,7 @@ class ExitCodes(SphinxDirective):
         rows = [("0", "every command", "Done: the answer is the one that was hoped for.")]
         for module in sorted(_modules(), key=lambda one: not one.__name__.endswith(_SHARED)):
             room = module.__name__.rpartition(".")[2]
-            whose = "every command" if room == _SHARED else room
+            whose = "every command" if room in _SHARED else room
             for (_, name), lines in (
                 ModuleAnalyzer.for_module(module.__name__).find_attr_docs().items()
             ):

@@ -14,11 +14,12 @@ def main() -> int:
     """Runs the command line.
 
     Returns:
-        2 when the packages of the extra ``cli`` are missing; otherwise the command line
-        ends the process itself with its own exit code.
+        The exit code: 2 when the packages of the extra ``cli`` are missing, otherwise the
+        command's own, or one that says that its answer could not be written.
     """
     try:
         from test_coordinator_data_adapter.cli import app
+        from test_coordinator_data_adapter.cli.screen import written
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in _NEEDED:
             raise
@@ -27,8 +28,7 @@ def main() -> int:
             "  pip install 'test-coordinator-data-adapter[cli]'\n"
         )
         return 2
-    app(prog_name=_PROGRAM)
-    return 0
+    return written(lambda: app(prog_name=_PROGRAM), _PROGRAM)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from test_coordinator_data_adapter.cli import (
     redis,
     sql,
 )
+from test_coordinator_data_adapter.cli.screen import errors, has_colors
 
 __all__ = ["app"]
 
@@ -33,6 +34,7 @@ _GROUPS = (audit, demo, health, importing, migrate, prune, redis, sql)
 app = typer.Typer(
     help="Where test-coordinator-py keeps its data.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # which joins the lines of a paragraph
     pretty_exceptions_enable=False,  # they print local variables, and with them passwords
 )
 
@@ -74,7 +76,11 @@ def _every_command(
 ) -> None:
     # who calls the command line inside another program gets that program's logging back
     context.call_on_close(_logging_as_it_is())
-    told = structlog.get_config()["processors"]
+    *told, renderer = structlog.get_config()["processors"]
+    if isinstance(renderer, structlog.dev.ConsoleRenderer):
+        # by itself it asks standard output whether there is anybody to see colours
+        renderer = structlog.dev.ConsoleRenderer(colors=has_colors(errors()))
+    told = [*told, renderer]
     # standard output belongs to the answer, which other programs read
     structlog.configure(
         processors=told if verbose else [_leave_out_what_commands_say, *told],

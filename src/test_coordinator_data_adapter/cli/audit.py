@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from test_coordinator_data_adapter.backends import postgres_tls
 from test_coordinator_data_adapter.cli.screen import errors, plain, show, table
-from test_coordinator_data_adapter.cli.store import EXIT_USAGE, opened, run
+from test_coordinator_data_adapter.cli.store import EXIT_USAGE, administrators_url, opened, run
 from test_coordinator_data_adapter.config import AdapterConfig
 from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.interfaces.audit import AuditRepository
@@ -30,6 +31,7 @@ EXIT_TAMPERED: Final = 1
 """A record is not as it was sealed."""
 
 _AT_ONCE: Final = 1000
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 _FORBIDDEN: Final = "42501"
 # As far back as a time can be kept.
 _LONGEST_DAYS: Final = 20_000
@@ -142,6 +144,8 @@ def verify(
     a privilege is wrong, 3 when PostgreSQL does not answer.
     """
     kept = None if anchor is None else anchor.strip().lower()
+    if kept is not None and not _DIGEST.fullmatch(kept):
+        raise typer.BadParameter("must be the 64 hexadecimal digits", param_hint="--anchor")
     verdict = _with_seals(url, lambda seals: seals.verify(anchor=kept, first=first))
     counted = f"Seals: {verdict.seals}. Records: {verdict.records}. Not sealed: {verdict.unsealed}."
     errors().print(counted, soft_wrap=True)
@@ -180,7 +184,7 @@ def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) ->
         from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 
         config = AdapterConfig()
-        auditor = url or config.migration_url or config.postgres_url
+        auditor = administrators_url(config, url)
         settings = DatabaseSettings(
             url=auditor,
             schema=config.postgres_schema,

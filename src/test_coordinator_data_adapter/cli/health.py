@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from test_coordinator_data_adapter import __version__, adapters
-from test_coordinator_data_adapter.cli.screen import errors, output, plain, table
+from test_coordinator_data_adapter.cli.screen import errors, plain, show, table
 from test_coordinator_data_adapter.cli.store import run
 from test_coordinator_data_adapter.config import AdapterConfig
 from test_coordinator_data_adapter.factory import AdapterFactory
@@ -156,8 +156,7 @@ def _show(told: JsonObject) -> None:
             f"{latency:.1f} ms" if isinstance(latency, float) else "-",
             plain(", ".join(_more(facts))),
         )
-    output().print(shown)
-    output().print(Text(f"Status: {status}", style=_STYLES.get(status, "yellow")))
+    show(shown, Text(f"Status: {status}", style=_STYLES.get(status, "yellow")))
     for backend in _BACKENDS:
         error = _facts(told, backend).get("error")
         if error is not None:

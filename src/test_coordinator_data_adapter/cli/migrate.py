@@ -9,9 +9,8 @@ import typer
 
 from test_coordinator_data_adapter.backends import postgres_tls
 from test_coordinator_data_adapter.cli.screen import errors
-from test_coordinator_data_adapter.cli.store import run
+from test_coordinator_data_adapter.cli.store import administrators_url, run
 from test_coordinator_data_adapter.config import AdapterConfig
-from test_coordinator_data_adapter.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from test_coordinator_data_adapter.adapters.postgres.migration import SchemaState
@@ -65,6 +64,8 @@ def migrate_schema(
     it is missing or at another revision. 2 when a setting, a password or a privilege is
     wrong, 3 when PostgreSQL does not answer.
     """
+    if check and revision != "head":
+        raise typer.BadParameter("cannot be had together with --check", param_hint="--to")
     if check and sql:
         raise typer.BadParameter("cannot be had together with --check", param_hint="--sql")
     if start != "base" and not sql:
@@ -79,13 +80,7 @@ def migrate_schema(
         )
 
         config = AdapterConfig()
-        owner = url or config.migration_url
-        if owner is None and config.embedded_data_dir is not None:
-            raise ConfigurationError(
-                "embedded_data_dir is set: the private server is migrated whenever it is opened;"
-                " name another one by --url"
-            )
-        owner = owner or config.postgres_url
+        owner = administrators_url(config, url)
         tls = postgres_tls(config, owner)
         schema = config.postgres_schema
         if check:

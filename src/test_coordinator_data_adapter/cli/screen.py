@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
 
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["colored", "duration", "errors", "output", "plain", "ratio", "show", "table"]
+__all__ = [
+    "EXIT_NO_READER",
+    "EXIT_NO_ROOM",
+    "colored",
+    "duration",
+    "errors",
+    "has_colors",
+    "output",
+    "plain",
+    "ratio",
+    "show",
+    "table",
+    "written",
+]
+
+EXIT_NO_READER: Final = 141
+"""Whoever read standard output stopped; what shells say of a program that SIGPIPE ended."""
+EXIT_NO_ROOM: Final = 74
+"""Standard output cannot be written, such as to a full disk."""
 
 _STYLES = {
     "passed": "green",
@@ -36,6 +57,11 @@ def output() -> Console:
 def errors() -> Console:
     """Standard error: what went wrong, and what is only for people."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def has_colors(console: Console) -> bool:
+    """Whether what is printed there may be coloured."""
+    return console.is_terminal and console.color_system is not None and not console.no_color
 
 
 def plain(text: str) -> str:
@@ -108,3 +134,34 @@ def show(*parts: RenderableType) -> None:
     if not console.is_terminal:
         text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
     sys.stdout.write(text)
+
+
+def written(command: Callable[[], object], program: str) -> int:
+    """The exit code of a program, once all that it printed is written.
+
+    Args:
+        command: what ends with `SystemExit`, its printing perhaps still in a buffer.
+        program: what it is called, for people.
+    """
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # the shell's `>&-`: nobody wants to see it
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open to the end
+            setattr(sys, stream, nowhere)
+    code: object = None
+    try:
+        try:
+            command()
+        except SystemExit as ended:
+            if isinstance(ended.__context__, BrokenPipeError):
+                # Those who made this of it say 1, which is an answer of several commands.
+                raise ended.__context__ from None
+            code = ended.code
+        sys.stdout.flush()
+    except OSError as failed:
+        # What is left in the buffer would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(failed, BrokenPipeError):
+            return EXIT_NO_READER
+        sys.stderr.write(f"{program}: {failed}\n")
+        return EXIT_NO_ROOM
+    return code if isinstance(code, int) else int(code is not None)

@@ -47,7 +47,7 @@ def roles(
     The names of the database, the schema and the service's role are those of the
     configuration. Run it as a superuser, in that database, before the first migration:
 
-        test-coordinator-adapter sql roles | psql --dbname trading_ecosystem
+        test-coordinator-adapter sql roles | psql --set ON_ERROR_STOP=1 "$ADMIN_URL"
     """
 
     async def command() -> list[str]:

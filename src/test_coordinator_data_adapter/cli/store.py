@@ -20,7 +20,16 @@ from test_coordinator_data_adapter.errors import AdapterError, ConfigurationErro
 from test_coordinator_data_adapter.factory import AdapterFactory
 from test_coordinator_data_adapter.observability import Observer
 
-__all__ = ["EXIT_REFUSED", "EXIT_STORE", "EXIT_USAGE", "AllowDegraded", "Store", "opened", "run"]
+__all__ = [
+    "EXIT_REFUSED",
+    "EXIT_STORE",
+    "EXIT_USAGE",
+    "AllowDegraded",
+    "Store",
+    "administrators_url",
+    "opened",
+    "run",
+]
 
 EXIT_REFUSED: Final = 1
 """The command worked, and refused something it was given."""
@@ -111,8 +120,30 @@ async def opened(
             raise _unusable(f"{postgres['error']}{'' if needed else _OTHERWISE}")
         if live:
             yield Store(factory, _name(config, postgres))
-        else:
-            yield Store(factory, _MEMORY, advice or (None if chosen else _TO_KEEP_IT))
+            return
+        if not chosen and not config.in_memory:
+            where = "the private server" if private else "PostgreSQL where the defaults look for it"
+            errors().print(f"{where} cannot be used: {postgres['error']}", soft_wrap=True)
+        yield Store(factory, _MEMORY, advice or (None if chosen else _TO_KEEP_IT))
+
+
+def administrators_url(config: AdapterConfig, url: str | None) -> str:
+    """Where PostgreSQL is for those who do more than the service may.
+
+    Args:
+        config: the settings.
+        url: the option of the command, which comes first.
+
+    Raises:
+        ConfigurationError: a private server is configured, which looks after itself.
+    """
+    chosen = url or config.migration_url
+    if chosen is None and config.embedded_data_dir is not None:
+        raise ConfigurationError(
+            "embedded_data_dir is set, and a private server looks after itself: name another"
+            " server by --url"
+        )
+    return chosen or config.postgres_url
 
 
 def _private_folder() -> Path:

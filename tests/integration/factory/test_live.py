@@ -199,6 +199,7 @@ async def test_a_missing_schema_is_a_misconfiguration_that_names_the_command(
     assert "test-coordinator-adapter migrate" in health["postgres"]["error"]
     assert health["postgres"]["schema_revision"]["found"] is None
     assert health["postgres"]["schema_revision"]["wanted"] is not None
+    assert health["postgres"]["schema"] == "newcomer"
     assert "server_version" in health["postgres"]
     assert [entry["event"] for entry in told if entry["log_level"] == "error"] == [
         "backend_misconfigured"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from importlib.metadata import version
@@ -63,6 +65,49 @@ def test_a_command_gives_structlog_back_as_it_found_it(call):
     assert structlog.get_config()["processors"] == [mine]
 
 
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Runs ``program`` in a shell that redirects what it prints."""
+    line = f'program() {{ "{sys.executable}" -m test_coordinator_data_adapter "$@"; }}; {command}'
+    return subprocess.run(
+        ["bash", "-c", line], capture_output=True, check=False, text=True, timeout=600
+    )
+
+
+@pytest.mark.parametrize("command", ["--version", "health --json", "sql roles", "demo"])
+def test_a_closed_standard_output_changes_nothing_but_what_is_seen(command):
+    seen, unseen = shell(f"program {command}"), shell(f"program {command} >&-")
+
+    assert seen.stdout
+    assert unseen.returncode == seen.returncode
+    assert unseen.stderr == seen.stderr
+
+
+@pytest.mark.parametrize("command", ["--version", "health --json", "sql roles", "demo"])
+def test_an_answer_that_cannot_be_written_is_one_line_and_an_exit_code_of_its_own(command):
+    ended = shell(f"program {command} >/dev/full")
+
+    assert ended.returncode == 74
+    assert "No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["--version", "health --json", "sql roles", "demo"])
+def test_an_answer_that_nobody_reads_any_more_has_an_exit_code_of_its_own(command):
+    with subprocess.Popen(
+        [sys.executable, "-m", "test_coordinator_data_adapter", *command.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()  # long before the interpreter is up
+        told = running.stderr.read()
+
+    assert running.returncode == 141
+    assert b"Traceback" not in told
+    assert b"Broken" not in told
+
+
 @pytest.mark.parametrize("command", ["", "demo", "import", "import chaostoolkit"])
 def test_every_command_explains_itself(call, command):
     result = call(*command.split(), "--help")
@@ -89,3 +134,25 @@ def test_a_bad_setting_is_one_clear_error_without_its_value(call, monkeypatch):
     assert "postgres_pool_size" in result.stderr
     assert "7342" not in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_the_library_says_is_coloured_where_it_is_seen_and_not_in_a_file(tmp_path):
+    told = tmp_path / "told"
+    ours, theirs = pty.openpty()
+    with told.open("wb") as file:
+        ended = subprocess.run(
+            [sys.executable, "-m", "test_coordinator_data_adapter", "--verbose", "health"],
+            stdout=theirs,
+            stderr=file,
+            env=os.environ | {"TERM": "xterm"},
+            check=False,
+            timeout=600,
+        )
+    os.close(theirs)
+    shown = os.read(ours, 65536)
+    os.close(ours)
+
+    assert ended.returncode == 1
+    assert b"\x1b[" in shown
+    assert b"factory_initialized" in told.read_bytes()
+    assert b"\x1b[" not in told.read_bytes()

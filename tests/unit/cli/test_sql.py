@@ -41,9 +41,16 @@ def test_a_url_that_does_not_say_what_is_needed_is_one_clear_error(call, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("command", "option"), [("migrate --sql --check", "--sql"), ("migrate --from 0003", "--from")]
+    ("command", "option"),
+    [
+        ("migrate --sql --check", "--sql"),
+        ("migrate --from 0003", "--from"),
+        ("migrate --check --to 0003", "--to"),
+        ("audit verify --anchor 5f0c2a", "--anchor"),
+        (f"audit verify --anchor {'g' * 64}", "--anchor"),
+    ],
 )
-def test_options_that_do_not_go_together_are_refused_before_anything_is_done(call, command, option):
+def test_options_that_make_no_sense_are_refused_before_anything_is_done(call, command, option):
     result = call(*command.split())
 
     assert result.exit_code == 2

@@ -130,7 +130,6 @@ class PostgresBackend:
         return {
             **self._learned,
             "tls_asked": database.protection,
-            "schema": database.schema,
             "pool": {
                 "size": pool.size,
                 "limit": pool.limit,
@@ -155,6 +154,7 @@ class PostgresBackend:
         """Remember what the server said, however that turns out to fit."""
         state = await schema_state(database)
         self._learned = {
+            "schema": database.schema,
             "server_version": facts.version,
             "read_only": facts.in_recovery or facts.read_only,
             "tls": facts.tls,
