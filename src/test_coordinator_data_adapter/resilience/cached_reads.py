@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import random as randomness
 import time
 from collections import Counter
@@ -449,16 +450,24 @@ _WRITES: Final[Mapping[str, Callable[[Any, type[Entity]], list[Any] | None]]] = 
 }
 
 
-def _first(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    return arguments[0] if arguments else next(iter(named.values()), None)
+def _first_of(method: Callable[..., object]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """The first argument of a call, however it was given."""
+    name = list(inspect.signature(method).parameters)[1]
+
+    def first(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return arguments[0] if arguments else named.get(name)
+
+    return first
 
 
 def _reading(plain: Any, kind: type[Entity]) -> object:
+    first = _first_of(plain.get_by_id)
+
     @functools.wraps(plain.get_by_id)
     async def get_by_id(self: Any, *arguments: Any, **named: Any) -> object:
         return await self._cached_reads.get(
             kind,
-            _first(arguments, named),
+            first(arguments, named),
             lambda: plain.get_by_id(self, *arguments, **named),
         )
 
@@ -481,12 +490,13 @@ def _writing(
     ids_of: Callable[[Any, type[Entity]], list[Any] | None],
 ) -> object:
     method = getattr(plain, name)
+    first = _first_of(method)
 
     @functools.wraps(method)
     async def write(self: Any, *arguments: Any, **named: Any) -> object:
         return await self._cached_reads.write(
             kind.entity_name,
-            ids_of(_first(arguments, named), kind),
+            ids_of(first(arguments, named), kind),
             lambda: method(self, *arguments, **named),
         )
 

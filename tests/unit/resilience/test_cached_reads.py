@@ -199,17 +199,29 @@ async def test_what_is_not_there_is_not_remembered(cached: Cached) -> None:
     assert await cached.repository.get_by_id("later") == created
 
 
-@pytest.mark.parametrize("write", ["update", "update_status", "delete", "prune"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        *("update", "update by name", "update_status", "update_status by name"),
+        *("delete", "delete by name", "prune"),
+    ],
+)
 async def test_every_write_of_an_id_drops_it(cached: Cached, write: str) -> None:
     scenario = await cached.repository.create(a_scenario(name="old"))
     id_ = scenario.scenario_id
     await cached.repository.get_by_id(id_)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "update": lambda: cached.repository.update(scenario.model_copy(update={"name": "new"})),
-        "update_status": lambda: cached.repository.update_status(
-            scenario_id=id_, status=ScenarioStatus.ACTIVE
+        "update by name": lambda: cached.repository.update(
+            if_unchanged_since=scenario.updated_at,
+            scenario=scenario.model_copy(update={"name": "new"}),
+        ),
+        "update_status": lambda: cached.repository.update_status(id_, ScenarioStatus.ACTIVE),
+        "update_status by name": lambda: cached.repository.update_status(
+            status=ScenarioStatus.ACTIVE, scenario_id=id_
         ),
         "delete": lambda: cached.repository.delete(id_),
+        "delete by name": lambda: cached.repository.delete(scenario_id=id_),
         "prune": lambda: cached.repository.prune(utc_now() + timedelta(days=1)),
     }
 
