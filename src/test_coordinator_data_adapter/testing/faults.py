@@ -21,6 +21,7 @@ from test_coordinator_data_adapter.errors import (
 )
 from test_coordinator_data_adapter.factory import AdapterFactory
 from test_coordinator_data_adapter.interfaces import (
+    AuditRepository,
     CacheRepository,
     ChaosEventsRepository,
     ScenariosRepository,
@@ -28,6 +29,7 @@ from test_coordinator_data_adapter.interfaces import (
     TestResultsRepository,
     TestRunsRepository,
 )
+from test_coordinator_data_adapter.interfaces.retention import RetentionRepository
 
 __all__ = ["Calls", "Fault", "FaultInjector", "FaultKind", "Injected"]
 
@@ -38,6 +40,8 @@ Port = (
     | type[TestResultsRepository]
     | type[ServiceDiscoveryRepository]
     | type[CacheRepository]
+    | type[AuditRepository]
+    | type[RetentionRepository]
 )
 PortT = TypeVar(
     "PortT",
@@ -47,15 +51,20 @@ PortT = TypeVar(
     TestResultsRepository,
     ServiceDiscoveryRepository,
     CacheRepository,
+    AuditRepository,
+    RetentionRepository,
 )
 
-_ENTITIES: Final[dict[Port, str]] = {
+# What their errors name; retention is about no kind alone.
+_ENTITIES: Final[dict[Port, str | None]] = {
     ScenariosRepository: "scenario",
     TestRunsRepository: "test_run",
     ChaosEventsRepository: "chaos_event",
     TestResultsRepository: "test_result",
     ServiceDiscoveryRepository: "service",
     CacheRepository: "cache_key",
+    AuditRepository: "audit_record",
+    RetentionRepository: None,
 }
 
 _WRITES: Final = frozenset(
@@ -65,6 +74,7 @@ _WRITES: Final = frozenset(
         *("register", "deregister", "update_heartbeat", "remove_stale_services"),
         *("set", "set_json", "set_many", "expire", "increment", "decrement"),
         *("delete_many", "delete_pattern", "flush_all"),
+        "sweep",
     }
 )
 
@@ -83,7 +93,7 @@ class Calls(TypedDict, total=False):
 
     Attributes:
         method: the method's name, as the caller calls it.
-        port: the port, one of the six classes of `interfaces`.
+        port: the port, one of the classes of `interfaces`.
         every: each so-manieth of these calls; the first to be hit is that one.
         probability: the chance of each of those, 0 to 1, drawn from the injector's seed.
         times: how often at the most.
@@ -212,7 +222,7 @@ class FaultInjector:
         """The repository, with faults in its way.
 
         Args:
-            repository: any implementation of one of the six ports; it stays as it is.
+            repository: any implementation of one of the ports; it stays as it is.
 
         Returns:
             An instance of the same port, whose every method goes through this injector.

@@ -21,6 +21,8 @@ from test_coordinator_data_adapter.errors import (
     UnavailableError,
 )
 from test_coordinator_data_adapter.interfaces import (
+    AuditQuery,
+    AuditRepository,
     CacheRepository,
     ChaosEventsRepository,
     ScenarioQuery,
@@ -30,6 +32,7 @@ from test_coordinator_data_adapter.interfaces import (
     TestRunQuery,
     TestRunsRepository,
 )
+from test_coordinator_data_adapter.models.audit import AuditKind
 from test_coordinator_data_adapter.testing.builders import a_scenario, a_test_run
 from test_coordinator_data_adapter.testing.faults import FaultInjector, FaultKind, Injected
 
@@ -356,6 +359,34 @@ async def test_errors_of_the_repository_come_through():
 
     with pytest.raises(DuplicateError):
         await runs.create(run)
+
+
+async def test_every_repository_that_a_factory_hands_out_can_be_wrapped():
+    faults = FaultInjector()
+    async with AdapterFactory(AdapterConfig(in_memory=True)) as factory:
+        faults.attach(factory)
+        getters = [name for name in dir(factory) if name.endswith("_repository")]
+
+        assert len(getters) == 8
+        for getter in getters:
+            assert "faults in the way" in repr(getattr(factory, getter)())
+
+
+async def test_a_sweep_and_the_trail_can_fail_as_other_calls_do():
+    faults = FaultInjector()
+    async with AdapterFactory(AdapterConfig(in_memory=True)) as factory:
+        faults.attach(factory)
+        with faults.outcome_unknown(method="sweep"), pytest.raises(OutcomeUnknownError):
+            await factory.prune_expired()
+        with faults.unavailable(port=AuditRepository):
+            with pytest.raises(UnavailableError):
+                await factory.get_audit_repository().history(AuditKind.SCENARIO, "s")
+            with pytest.raises(UnavailableError):
+                async for _ in factory.get_audit_repository().stream(AuditQuery()):
+                    pass
+
+        assert [one.method for one in faults.injected] == ["sweep", "history", "stream"]
+        assert (await factory.prune_expired()).kinds
 
 
 async def test_what_a_factory_hands_out_can_be_wrapped():
