@@ -11,6 +11,8 @@ import structlog
 __all__ = ["EventLog"]
 
 _NAME: Final = "test_coordinator_data_adapter"
+# What the application may have bound under names that structlog keeps for itself.
+_RENAMED: Final = {"event": "bound_event", "level": "bound_level"}
 
 
 class EventLog:
@@ -51,7 +53,8 @@ class EventLog:
     def _tell(self, level: int, event: str, facts: dict[str, object]) -> None:
         if level < self._least:
             return
-        facts = structlog.contextvars.get_contextvars() | facts
+        bound = structlog.contextvars.get_contextvars()
+        facts = {_RENAMED.get(name, name): value for name, value in bound.items()} | facts
         if structlog.is_configured():
             with contextlib.suppress(Exception):  # `logging` survives its handlers by itself
                 structlog.get_logger(_NAME).log(level, event, **facts)

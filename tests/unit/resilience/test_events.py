@@ -22,6 +22,23 @@ def test_where_structlog_is_configured_events_go_there_with_the_bound_context() 
     ]
 
 
+def test_what_was_bound_under_a_name_of_structlogs_own_loses_no_event() -> None:
+    with (
+        structlog.testing.capture_logs() as told,
+        structlog.contextvars.bound_contextvars(event="chaos-1", level=3),
+    ):
+        EventLog().error("backend_misconfigured")
+
+    assert told == [
+        {
+            "event": "backend_misconfigured",
+            "log_level": "error",
+            "bound_event": "chaos-1",
+            "bound_level": 3,
+        }
+    ]
+
+
 def test_a_sink_that_fails_loses_the_event_and_nothing_else() -> None:
     closed = io.StringIO()
     closed.close()
