@@ -236,7 +236,7 @@ class AdapterConfig(BaseSettings):
     postgres_tls_key: _Path | None = Field(default=None, description="That certificate's key.")
     query_timeout: _Seconds = Field(default=30, description="Seconds a statement may take.")
     batch_size: int = Field(
-        default=100, ge=1, le=10_000, description="Rows that travel at once in streams and prune."
+        default=100, ge=1, le=10_000, description="Rows that travel at once in streams."
     )
     log_sql_queries: bool = Field(
         default=False, description="Log every statement (at DEBUG), never its parameters."

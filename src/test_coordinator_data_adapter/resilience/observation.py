@@ -55,7 +55,7 @@ class Trip:
         entity: what it was about: "test_run" ..., or None.
         waited: seconds until there was a connection to send it on.
         took: seconds from sending to the answer or the failure.
-        rows: how many rows or values came back or went out.
+        rows: how many rows came back or went out; to Redis, how many commands were sent.
         error: what it failed with, as told to the caller or, where it is tried again, as it would
             have been told; None for an answer.
         abandoned: whether the caller was cancelled before the answer came.

@@ -82,7 +82,7 @@ class Shards:
         await self._limit.acquire(watch)
         self._in_use += 1
         try:
-            await self._find()
+            await self._find(watch)
             if watch is not None:
                 watch.sent()
             return await self._there_and_back(
@@ -107,19 +107,19 @@ class Shards:
         watch: Watch | None,
     ) -> list[Reply]:
         deadline = asyncio.get_running_loop().time() + self._socket_timeout
-        failure = await self._tried(node, commands, nature, deadline, watch)
-        if isinstance(failure, list):
-            return failure
-        broken, error = failure
+        ended = await self._tried(node, commands, nature, deadline, watch)
+        if isinstance(ended, list):
+            return ended
+        broken, error = ended
         if not (broken and nature.repeatable and node is None):
             raise error
-        await self._find()
+        await self._find(watch)
         if watch is not None:
             watch.repeats += 1
-        failure = await self._tried(node, commands, nature, deadline, watch)
-        if isinstance(failure, list):
-            return failure
-        raise failure[1]
+        ended = await self._tried(node, commands, nature, deadline, watch)
+        if isinstance(ended, list):
+            return ended
+        raise ended[1]
 
     async def _tried(
         self,
@@ -164,7 +164,7 @@ class Shards:
             pipeline.execute_command(*command)
         return await pipeline.execute(raise_on_error=False)
 
-    async def _find(self) -> None:
+    async def _find(self, watch: Watch | None = None) -> None:
         if self._closed:
             raise UnavailableError(
                 "the connection to Redis has been closed: open the factory again"
@@ -177,6 +177,8 @@ class Shards:
                 await self._client.initialize()
                 await self._client.nodes_manager.initialize()
         except DRIVER_ERRORS as error:
+            if watch is not None:
+                watch.failed(error)
             raise translate(error, phase=Phase.CONNECTING, writes=False) from None
         self._known = True
         self._found_at = now

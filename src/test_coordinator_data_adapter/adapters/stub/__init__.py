@@ -1,4 +1,4 @@
-"""The six ports in memory: for tests, for demos, and for when infrastructure is missing."""
+"""The ports in memory: for tests, for demos, and for when infrastructure is missing."""
 
 from test_coordinator_data_adapter.adapters.stub.audit import StubAuditRepository
 from test_coordinator_data_adapter.adapters.stub.cache import StubCacheRepository

@@ -119,8 +119,21 @@ def _differences(
     is_now = _fields(after[0]) if after else None
     if was is None or is_now is None:
         return was, is_now
-    changed = [name for name, value in was.items() if value != is_now[name]]
+    changed = [name for name, value in was.items() if not _same(value, is_now[name])]
     return {name: was[name] for name in changed}, {name: is_now[name] for name in changed}
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether PostgreSQL takes two JSON values for equal; Python takes True for 1 as well."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        held, given = cast("dict[str, object]", one), cast("dict[str, object]", other)
+        return held.keys() == given.keys() and all(_same(held[key], given[key]) for key in held)
+    if isinstance(one, list) and isinstance(other, list):
+        items, others = cast("list[object]", one), cast("list[object]", other)
+        return len(items) == len(others) and all(map(_same, items, others))
+    return one == other
 
 
 def _fields(entity: Entity) -> dict[str, JsonValue]:

@@ -129,6 +129,25 @@ class AuditSuite(Suite):
         assert without_time(record.before) == {"tags": ["a"], "name": "one"}
         assert without_time(record.after) == {"tags": ["a", "b"], "name": "two"}
 
+    async def test_a_truth_value_is_no_number_and_a_number_is_what_it_amounts_to(
+        self, stores: AuditStores
+    ) -> None:
+        """Also deep within a document."""
+        scenario = await stores.scenarios.create(
+            a_scenario(configuration={"deep": [{"retry": 1}], "dry_run": True})
+        )
+        for document in (
+            {"deep": [{"retry": 1.0}], "dry_run": True},
+            {"deep": [{"retry": True}], "dry_run": True},
+            {"deep": [{"retry": True}], "dry_run": 1},
+        ):
+            await stores.scenarios.update(scenario.model_copy(update={"configuration": document}))
+
+        records = await stores.audit.history(AuditKind.SCENARIO, scenario.scenario_id)
+
+        changed = ["configuration" in (record.after or {}) for record in records]
+        assert changed == [True, False, True, True]
+
     async def test_a_deletion_holds_the_whole_entity_as_it_was(self, stores: AuditStores) -> None:
         """So that what is gone can still be known."""
         run = await stores.test_runs.create(a_test_run())
@@ -161,6 +180,19 @@ class AuditSuite(Suite):
         assert operations(records) == ["create", "status_change", "recovery"]
         assert records[-1].before == {"status": "injected", "recovery_time_ms": None}
         assert records[-1].after == {"status": "recovered", "recovery_time_ms": 1500}
+
+    async def test_another_time_to_recover_is_a_recovery_too(self, stores: AuditStores) -> None:
+        """The first was wrong; what else changes of it is an update."""
+        event = await stores.chaos_events.create(a_chaos_event(status=EventStatus.INJECTED))
+        recovered = await stores.chaos_events.record_recovery(event.event_id, 1500)
+        corrected = recovered.model_copy(update={"recovery_time_ms": 900})
+        await stores.chaos_events.update(corrected)
+        await stores.chaos_events.update(corrected.model_copy(update={"parameters": {"a": 1}}))
+
+        records = await stores.audit.history(AuditKind.CHAOS_EVENT, event.event_id)
+
+        assert operations(records) == ["create", "recovery", "recovery", "update"]
+        assert records[2].after == {"recovery_time_ms": 900}
 
     async def test_what_was_refused_is_not_recorded(self, stores: AuditStores) -> None:
         """No duplicate, no conflict, no miss leaves a trace."""
@@ -207,6 +239,21 @@ class AuditSuite(Suite):
         assert started.reason is None
         assert (cancelled.actor, cancelled.correlation_id) == ('o\'brien \\ "é"', "c'1")
         assert cancelled.reason == "it took\ntoo long"
+
+    async def test_a_reason_needs_no_actor_and_lasts_no_longer_than_its_block(
+        self, stores: AuditStores
+    ) -> None:
+        """Who acts is then whoever acts otherwise."""
+        run = await stores.test_runs.create(a_test_run(status=RunStatus.PENDING))
+        with audit_context(correlation_id="c-1", reason="by hand"):
+            await stores.test_runs.start_run(run.run_id)
+        await stores.test_runs.delete(run.run_id)
+
+        created, started, deleted = await stores.audit.history(AuditKind.TEST_RUN, run.run_id)
+
+        assert (started.correlation_id, started.reason) == ("c-1", "by hand")
+        assert created.actor == started.actor == deleted.actor
+        assert (deleted.correlation_id, deleted.reason) == (None, None)
 
     async def test_tasks_at_the_same_time_speak_each_for_itself(self, stores: AuditStores) -> None:
         """A context belongs to its task."""
