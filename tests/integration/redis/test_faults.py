@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 import redis
@@ -206,6 +207,143 @@ async def test_a_connection_that_died_unnoticed_costs_what_may_be_repeated_nothi
     assert keyspace.usage.open == 1
 
 
+class Relay:
+    """Passes everything on to a server, until told to lose the next answer."""
+
+    def __init__(self, server: ThrowawayValkey) -> None:
+        self._server = server
+        self._streams: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[object]] = set()
+        self.listens = asyncio.Event()
+        self.listens.set()
+        self.loses_the_next_answer: Callable[[], Awaitable[object]] | None = None
+        """What happens before the connection breaks instead of answering."""
+
+    async def open(self) -> None:
+        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._listening.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        self._listening.close()
+
+    async def close(self) -> None:
+        self.refuse()
+        self.listens.set()
+        for stream in self._streams:
+            stream.transport.abort()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    async def _serve(self, theirs: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._serving.add(task)
+        self._streams.add(back)
+        await self.listens.wait()
+        answers, onward = await asyncio.open_connection(self._server.host, self._server.port)
+        self._streams.add(onward)
+        asking = asyncio.create_task(self._pass_on(theirs, onward))
+        await self._pass_on(answers, back, answering=True)
+        for stream in (back, onward):
+            stream.transport.abort()
+        await asking
+        self._serving.discard(task)
+
+    async def _pass_on(
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        *,
+        answering: bool = False,
+    ) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                if answering and self.loses_the_next_answer is not None:
+                    step, self.loses_the_next_answer = self.loses_the_next_answer, None
+                    await step()
+                    return
+                target.write(data)
+        target.transport.abort()
+
+
+@pytest.fixture
+async def relay(server):
+    relay = Relay(server)
+    await relay.open()
+    yield relay
+    await relay.close()
+
+
+@pytest.fixture
+async def through(server, relay):
+    """A keyspace that reaches the server by the relay."""
+    url = server.url().replace(str(server.port), str(relay.port))
+    opened = Keyspace(settings_of(server, url=url))
+    yield opened
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("then", ["nobody listens", "the server is a replica", "it is closed"])
+async def test_a_write_whose_answer_was_lost_is_unknown_whatever_becomes_of_its_second_try(
+    relay, through, keyspace, admin, then
+):
+    cache, services = repositories(through)
+    there, registered = repositories(keyspace)
+
+    async def step() -> None:
+        if then == "nobody listens":
+            relay.refuse()
+        elif then == "it is closed":
+            await through.aclose()
+        else:
+            await admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+    await through.probe()
+    relay.loses_the_next_answer = step
+    with pytest.raises(OutcomeUnknownError):
+        await cache.set("key", 1)
+    assert await there.get("key") == 1
+
+    if then == "the server is a replica":
+        await admin.execute_command("REPLICAOF", "NO", "ONE")
+        await through.probe()
+        relay.loses_the_next_answer = step
+        with pytest.raises(OutcomeUnknownError):
+            await services.register(a_service(service_id="s"))
+        assert await registered.get_service_by_id("s") is not None
+
+
+async def test_a_read_whose_answer_was_lost_says_what_kept_it_from_a_second_try(relay, through):
+    cache, _ = repositories(through)
+    await through.probe()
+
+    async def step() -> None:
+        relay.refuse()
+
+    relay.loses_the_next_answer = step
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        await cache.get("key")
+
+
+async def test_closing_ends_a_write_that_is_still_connecting_and_nothing_is_applied(
+    server, relay, keyspace, outcome
+):
+    relay.listens.clear()
+    # To be let in takes an answer, so that the write has to wait for it.
+    url = f"redis://default:any@127.0.0.1:{relay.port}"
+    through = Keyspace(settings_of(server, url=url))
+    writing = asyncio.create_task(outcome(repositories(through)[0].set("key", 1)))
+    await asyncio.sleep(0.05)
+
+    await through.aclose()
+    answer, _ = await asyncio.wait_for(writing, 60)
+
+    assert type(answer) is UnavailableError
+    assert "closed" in str(answer)
+    relay.listens.set()
+    await asyncio.sleep(0.1)
+    assert await repositories(keyspace)[0].get("key") is None
+
+
 async def test_what_may_not_be_repeated_is_unknown_on_a_connection_that_died_unnoticed(
     server, keyspace
 ):
@@ -288,6 +426,20 @@ async def test_writes_that_were_carried_out_in_part_are_unknown(server, admin):
 
     assert 0 < len(await cache.keys()) < 30
     await keyspace.aclose()
+
+
+async def test_writes_of_which_some_are_forbidden_are_unknown_where_others_were_applied(
+    server, admin, keyspace
+):
+    await admin.execute_command(*("ACL", "SETUSER", "some", "on", "nopass", "+@all", "~*allowed"))
+    url = server.url().replace("redis://", "redis://some:x@")
+    limited = Keyspace(settings_of(server, url=url))
+
+    with pytest.raises(OutcomeUnknownError, match="a part"):
+        await RedisCacheRepository(limited).set_many({"allowed": 1, "forbidden": 1})
+
+    assert await repositories(keyspace)[0].get("allowed") == 1
+    await limited.aclose()
 
 
 async def test_a_server_that_is_loading_is_unavailable(server, keyspace, admin, outcomes):

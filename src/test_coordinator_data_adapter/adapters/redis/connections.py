@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Final, cast
 
 import hiredis
 from redis import exceptions
@@ -25,9 +25,15 @@ from test_coordinator_data_adapter.adapters.redis.translation import (
     code_of,
     translate,
 )
-from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
+from test_coordinator_data_adapter.errors import (
+    AdapterError,
+    ConfigurationError,
+    UnavailableError,
+)
 
 __all__ = ["Connections"]
+
+_CLOSED: Final = "the connection to Redis has been closed: open the factory again"
 
 
 class Connections:
@@ -64,6 +70,7 @@ class Connections:
         self._socket_timeout = socket_timeout
         self._idle: list[AbstractConnection] = []
         self._busy: set[AbstractConnection] = set()
+        self._opening: set[asyncio.Timeout] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -99,6 +106,9 @@ class Connections:
 
     async def aclose(self) -> None:
         self._closed = True
+        for patience in self._opening:
+            if not patience.expired():
+                patience.reschedule(0)
         connections = [*self._idle, *self._busy]
         self._idle.clear()
         for connection in connections:
@@ -129,15 +139,29 @@ class Connections:
             raise failure
         # What killed one connection has killed the idle ones with it.
         await self._close_idle()
+        try:
+            return await self._second_try(packed, replies, nature, deadline, watch)
+        except AdapterError as error:
+            # Whatever keeps a write from being repeated says nothing about the first try.
+            raise (failure if nature.writes else error) from None
+
+    async def _second_try(
+        self, packed: bytes, replies: int, nature: Nature, deadline: float, watch: Watch | None
+    ) -> list[Reply]:
         connection = await self._new_one(watch)
         if watch is not None:
             watch.repeats += 1
         try:
-            return await self._exchange(connection, packed, replies, deadline)
+            answers = await self._exchange(connection, packed, replies, deadline)
         except DRIVER_ERRORS as error:
             if watch is not None:
                 watch.failed(error)
             raise translate(error, phase=Phase.SENT, writes=nature.writes) from None
+        if nature.writes:
+            for answer in answers:
+                if isinstance(answer, exceptions.ResponseError):
+                    raise translate(answer, phase=Phase.SENT, writes=True)
+        return answers
 
     def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not None:
@@ -149,6 +173,9 @@ class Connections:
     async def _exchange(
         self, connection: AbstractConnection, packed: bytes, replies: int, deadline: float
     ) -> list[Reply]:
+        if self._closed:
+            await _hang_up(connection)
+            raise UnavailableError(_CLOSED)
         self._busy.add(connection)
         try:
             async with asyncio.timeout_at(deadline):
@@ -183,21 +210,25 @@ class Connections:
 
     async def _new_one(self, watch: Watch | None) -> AbstractConnection:
         if self._closed:
-            raise UnavailableError(
-                "the connection to Redis has been closed: open the factory again"
-            )
+            raise UnavailableError(_CLOSED)
         connection = self._make()
+        patience = asyncio.timeout(self._connect_timeout)
+        self._opening.add(patience)
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with patience:
                 await connection.connect()  # type: ignore[no-untyped-call] # redis-py's gap
         except DRIVER_ERRORS as error:
+            await _hang_up(connection)
+            if self._closed:
+                raise UnavailableError(_CLOSED) from None
             if watch is not None:
                 watch.failed(error)
-            await _hang_up(connection)
             raise translate(error, phase=Phase.CONNECTING, writes=False) from None
         except BaseException:
             await _hang_up(connection)
             raise
+        finally:
+            self._opening.discard(patience)
         return connection
 
     async def _close_idle(self) -> None:

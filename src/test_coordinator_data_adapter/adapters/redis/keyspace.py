@@ -27,8 +27,6 @@ from test_coordinator_data_adapter.adapters.redis.translation import Phase, code
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     OutcomeUnknownError,
-    OverloadedError,
-    UnavailableError,
 )
 from test_coordinator_data_adapter.resilience.observation import (
     HooksAt,
@@ -396,7 +394,7 @@ def _is_no_value(reply: Reply) -> bool:
 
 def _partly(error: AdapterError) -> AdapterError:
     """The same failure after something has been applied already: then nothing is certain."""
-    if not isinstance(error, UnavailableError | OverloadedError):
+    if isinstance(error, OutcomeUnknownError):
         return error
     return OutcomeUnknownError(
         f"a part of the keys was changed, then it failed: {error}",

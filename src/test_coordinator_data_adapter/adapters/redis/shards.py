@@ -113,13 +113,26 @@ class Shards:
         broken, error = ended
         if not (broken and nature.repeatable and node is None):
             raise error
+        try:
+            return await self._second_try(commands, nature, deadline, watch)
+        except AdapterError as again:
+            # Whatever keeps a write from being repeated says nothing about the first try.
+            raise (error if nature.writes else again) from None
+
+    async def _second_try(
+        self, commands: Sequence[Command], nature: Nature, deadline: float, watch: Watch | None
+    ) -> list[Reply]:
         await self._find(watch)
         if watch is not None:
             watch.repeats += 1
-        ended = await self._tried(node, commands, nature, deadline, watch)
-        if isinstance(ended, list):
-            return ended
-        raise ended[1]
+        ended = await self._tried(None, commands, nature, deadline, watch)
+        if not isinstance(ended, list):
+            raise ended[1]
+        if nature.writes:
+            for reply in ended:
+                if isinstance(reply, exceptions.ResponseError):
+                    raise translate(reply, phase=Phase.SENT, writes=True)
+        return ended
 
     async def _tried(
         self,
