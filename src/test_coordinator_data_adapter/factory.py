@@ -36,6 +36,7 @@ from test_coordinator_data_adapter.resilience.cached_reads import (
     with_cached_reads,
     with_told_sweeps,
 )
+from test_coordinator_data_adapter.resilience.cancellation import to_its_end
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.registration import Registration
 from test_coordinator_data_adapter.resilience.supervision import BackendState
@@ -144,7 +145,10 @@ class AdapterFactory:
             self._events.info("factory_initialized", instance=self.config.service_instance_name)
 
     async def cleanup(self) -> None:
-        """Close everything `initialize` opened; again does nothing."""
+        """Close everything `initialize` opened; again does nothing.
+
+        Who is cancelled while it closes comes back when it has.
+        """
         async with self._one_at_a_time():
             if not self._is_initialized:
                 return
@@ -155,7 +159,8 @@ class AdapterFactory:
             self._redis = None
             self._cached_reads = None
             opened, self._opened = self._opened, AsyncExitStack()
-            await opened.aclose()
+            # Half closed, it could not be closed again: what is begun is done.
+            await to_its_end(asyncio.create_task(opened.aclose(), name="closing the factory"))
             self._events.info("factory_closed", instance=self.config.service_instance_name)
 
     async def __aenter__(self) -> Self:

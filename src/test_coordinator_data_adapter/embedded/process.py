@@ -19,6 +19,7 @@ from typing import TypeAlias, TypeVar
 
 from test_coordinator_data_adapter.embedded.account import Account
 from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
+from test_coordinator_data_adapter.resilience.cancellation import to_its_end
 
 __all__ = ["Command", "Deadline", "FileLock", "ServerProcess", "in_thread", "run"]
 
@@ -343,16 +344,7 @@ async def in_thread(
     executor = ThreadPoolExecutor(1, thread_name_prefix="embedded-server")
     try:
         running = asyncio.get_running_loop().run_in_executor(executor, work)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            on_cancel()
-            while not running.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait((running,))
-            if not running.cancelled():
-                running.exception()
-            raise
+        return await to_its_end(running, on_cancel=on_cancel)
     finally:
         # The work is over, so this waits for no more than the thread's last instructions.
         executor.shutdown()

@@ -16,6 +16,7 @@ from test_coordinator_data_adapter.errors import (
 )
 from test_coordinator_data_adapter.models.service import ServiceInfo
 from test_coordinator_data_adapter.models.values import utc_now
+from test_coordinator_data_adapter.resilience.cancellation import to_its_end
 from test_coordinator_data_adapter.resilience.events import EventLog
 
 __all__ = ["Registration", "Registry"]
@@ -124,12 +125,9 @@ class Registration:
 
     async def _say_farewell(self) -> None:
         # A task of its own: a cancellation that arrives now must not leave the service registered.
-        leaving = asyncio.create_task(self._leave(), name=f"farewell of {self._service.service_id}")
-        try:
-            await asyncio.shield(leaving)
-        except asyncio.CancelledError:
-            await leaving
-            raise
+        await to_its_end(
+            asyncio.create_task(self._leave(), name=f"farewell of {self._service.service_id}")
+        )
 
     async def _beat_for_ever(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 import structlog
 from sqlalchemy import text
@@ -20,7 +21,7 @@ from test_coordinator_data_adapter.adapters.stub import (
     StubCacheRepository,
     StubScenariosRepository,
 )
-from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
+from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError, UnavailableError
 from test_coordinator_data_adapter.models import RunStatus
 from test_coordinator_data_adapter.models.values import utc_now
 from test_coordinator_data_adapter.observability import CacheUsed, Fact
@@ -39,6 +40,21 @@ async def eventually(check: Callable[[], bool]) -> None:
 
 async def up(postgres: ThrowawayPostgres, valkey: ThrowawayValkey) -> None:
     await asyncio.gather(asyncio.to_thread(postgres.start), asyncio.to_thread(valkey.start))
+
+
+async def ask(postgres: ThrowawayPostgres, *statements: str) -> object:
+    """The answer to the last of these."""
+    connection = await asyncpg.connect(postgres.url().replace("+asyncpg", ""))
+    try:
+        return [await connection.fetchval(statement) for statement in statements][-1]
+    finally:
+        await connection.close()
+
+
+async def eventually_is(postgres: ThrowawayPostgres, question: str, answer: object) -> None:
+    async with asyncio.timeout(60):
+        while await ask(postgres, question) != answer:  # noqa: ASYNC110 - another process knows
+            await asyncio.sleep(0.05)
 
 
 async def test_a_factory_with_everything_there_is_healthy_and_live(
@@ -299,6 +315,65 @@ async def test_initialising_can_be_cancelled_at_any_await_and_leaves_nothing(
         assert asyncio.all_tasks() == {asyncio.current_task()}
     async with factory:
         assert (await factory.health_check())["status"] == "healthy"
+
+
+async def test_closing_that_is_cancelled_closes_all_the_same(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+
+    held: list[AdapterFactory] = []  # garbage would close its connections, too
+    for turns in range(12):
+        factory = AdapterFactory(config())
+        held.append(factory)
+        await factory.initialize()
+        runs = factory.get_test_runs_repository()
+        calls: list[asyncio.Task[object]] = [
+            *(asyncio.create_task(runs.create(a_test_run())) for _ in range(8)),
+            *(asyncio.create_task(runs.get_by_id(f"run-{number}")) for number in range(20)),
+        ]
+        for _ in range(4):  # then some of them travel together
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(factory.cleanup())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        begun = not factory._is_initialized
+        closing.cancel()
+        await asyncio.wait([closing, *calls])
+
+        if begun:
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+        await factory.cleanup()
+    await eventually_is(
+        postgres,
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+        0,
+    )
+
+
+async def test_a_primary_that_became_a_standby_is_told_and_left_for_the_new_one(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    async with AdapterFactory(config()) as factory:
+        runs = factory.get_test_runs_repository()
+        await runs.create(a_test_run())
+        await ask(postgres, "ALTER SYSTEM SET default_transaction_read_only = on")
+        await ask(postgres, "SELECT pg_reload_conf()")
+        await eventually_is(postgres, "SHOW default_transaction_read_only", "on")
+
+        health = await factory.health_check()
+        with pytest.raises(UnavailableError):
+            await runs.create(a_test_run())
+        await ask(postgres, "SET default_transaction_read_only = off", "ALTER SYSTEM RESET ALL")
+        await ask(postgres, "SELECT pg_reload_conf()")
+        await eventually_is(postgres, "SHOW default_transaction_read_only", "off")
+        await runs.create(a_test_run())
+
+        assert health["postgres"]["connected"] is False
+        assert "accepts no writes" in str(health["postgres"]["error"])
+        assert (await factory.health_check())["postgres"]["connected"] is True
 
 
 async def test_a_registered_service_survives_the_registrys_death_and_is_gone_afterwards(

@@ -110,10 +110,7 @@ class PostgresBackend:
         try:
             facts = await database.open()
             (await self._learn(database, facts)).require_current()
-            if facts.in_recovery or facts.read_only:
-                raise UnavailableError(
-                    "postgres accepts no writes: it is a standby or set to read-only"
-                )
+            _require_writable(facts)
         except BaseException:
             await database.aclose()
             raise
@@ -146,8 +143,9 @@ class PostgresBackend:
             AdapterError: PostgreSQL does not answer as it should.
         """
         database = self.opened.database
-        state = await self._learn(database, await database.ping())
-        state.require_current()
+        facts = await database.ping()
+        (await self._learn(database, facts)).require_current()
+        _require_writable(facts)
         return self._learned
 
     async def _learn(self, database: Database, facts: ServerFacts) -> SchemaState:
@@ -170,3 +168,8 @@ class PostgresBackend:
             if opened.database.hooks.on_pool is not None:
                 opened.database.hooks.on_pool(None)
             await opened.aclose()
+
+
+def _require_writable(facts: ServerFacts) -> None:
+    if facts.in_recovery or facts.read_only:
+        raise UnavailableError("postgres accepts no writes: it is a standby or set to read-only")

@@ -83,9 +83,12 @@ class _LeasablePool(AsyncAdaptedQueuePool):
 
     __module__ = AsyncAdaptedQueuePool.__module__  # what it logs is SQLAlchemy's, and not ours
     waiting = 0
+    arrived: Callable[[], object] | None = None
     surrender: Callable[[], object] | None = None
 
     def _do_get(self) -> ConnectionPoolEntry:
+        if self.arrived is not None:
+            self.arrived()
         if self.surrender is not None and not self.checkedin():
             self.surrender()
         self.waiting += 1
@@ -116,6 +119,7 @@ class Connections:
         self._queue: deque[asyncio.Future[Lease | None]] = deque()
         self._session_was_last = False
         self._attempts: set[asyncio.Task[Lease]] = set()
+        self._coming: set[asyncio.Task[Any] | None] = set()
         self._set_up: dict[object, Connection] = {}
         self._open = 0
         self._not_before = 0.0
@@ -143,6 +147,7 @@ class Connections:
         pool = self.engine.sync_engine.pool
         assert isinstance(pool, _LeasablePool)  # noqa: S101 - tells the type checkers what was just asked for
         pool.surrender = self._surrender
+        pool.arrived = lambda: self._coming.discard(asyncio.current_task())
         self._pool: Final = pool
         event.listen(pool, "connect", self._connected)
         event.listen(pool, "checkout", self._checked_out)
@@ -158,17 +163,20 @@ class Connections:
             self.discard(lease)
         return None
 
-    async def lease(self) -> Lease:
+    async def lease(self, patience: float) -> Lease:
         """A connection: one that is free, a new one, or the next to become free.
 
         Whoever came first is served first; SQLAlchemy's own queue serves whoever asks in the
         right moment, which under load is whoever has just given one back.
 
+        Args:
+            patience: how many seconds to wait for one.
+
         Raises:
-            sqlalchemy.exc.TimeoutError: all were in use for ``pool_timeout``.
+            sqlalchemy.exc.TimeoutError: all were in use all that time.
             Exception: whatever kept a new connection from being opened.
         """
-        deadline = monotonic() + self._settings.pool_timeout
+        deadline = monotonic() + patience
         lease = None
         if self._queue or not self._has_room:
             lease = await self._stand_in_line(deadline)
@@ -185,8 +193,9 @@ class Connections:
         in line has it. It counts against the limits of the pool all the while.
         """
         attempt = asyncio.create_task(self._attempt())
-        self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
+        for tasks in (self._attempts, self._coming):
+            tasks.add(attempt)
+            attempt.add_done_callback(tasks.discard)
         try:
             return await asyncio.shield(attempt)
         except asyncio.CancelledError:
@@ -252,10 +261,10 @@ class Connections:
 
     @property
     def _has_room(self) -> bool:
-        """Whether the pool has, or may open, a connection that no session waits for."""
+        """Whether the pool has, or may open, a connection that nobody is about to take."""
         pool = self._pool
         limit = self._settings.pool_size + self._settings.max_overflow
-        return pool.checkedin() > pool.waiting or (not pool.waiting and pool.checkedout() < limit)
+        return pool.checkedout() + pool.waiting + len(self._coming) < limit
 
     def _serve(self) -> None:
         """Tell the first in line that there may be room."""

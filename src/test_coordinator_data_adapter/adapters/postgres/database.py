@@ -59,6 +59,10 @@ _TURNS_TO_NOTICE: Final = 5
 # For how many seconds a connection that was just used is taken to be there still.
 _JUST_USED: Final = 0.005
 _PORT: Final = 5432
+# What was prepared in the session is forgotten, as behind a pooler; the statement was not executed.
+_FORGOTTEN: Final = "26000"
+# Of no use any more is such a session, and one on a server that became a standby.
+_USELESS: Final = frozenset({_FORGOTTEN, "25006"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,13 +308,15 @@ class Database:
             self._adopt(loop)
         connections = self._connections
         left = self._settings.query_timeout if limit is None else limit
+        patience = self._settings.pool_timeout
         repeats: _Repeats | None = None
         while True:
             asked = sent = monotonic()
             lease = connections.take(sent)
             if lease is None or (statement.writes and sent - lease.idle_since > _JUST_USED):
-                lease = await self._ready(statement, lease)
+                lease = await self._ready(statement, lease, patience)
                 sent = monotonic()
+                patience -= sent - asked
             connections.watch(lease, sent + left)
             again = repeats is not None
             try:
@@ -374,12 +380,12 @@ class Database:
             )
         self._loop = loop
 
-    async def _lease(self, statement: Statement) -> Lease:
+    async def _lease(self, statement: Statement, patience: float) -> Lease:
         if self._closed:
             raise UnavailableError("closed: open the factory again", entity=statement.entity)
         began = monotonic()
         try:
-            return await self._connections.lease()
+            return await self._connections.lease(patience)
         except AdapterError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever keeps a connection from opening
@@ -401,7 +407,7 @@ class Database:
                 )
             raise told from None
 
-    async def _ready(self, statement: Statement, lease: Lease | None) -> Lease:
+    async def _ready(self, statement: Statement, lease: Lease | None, patience: float) -> Lease:
         """A connection that is good for something sent only once: this one, or another."""
         if lease is not None:
             try:
@@ -413,7 +419,7 @@ class Database:
             if not lease.connection.is_closed():
                 return lease
             self._connections.discard(lease)
-        return await self._lease(statement)
+        return await self._lease(statement, patience)
 
     def _settle(
         self,
@@ -434,7 +440,7 @@ class Database:
             told = translate(
                 error, phase=Phase.SENT, writes=statement.writes, entity=statement.entity
             )
-        if told is None or told.sqlstate is None:
+        if told is None or told.sqlstate is None or told.sqlstate in _USELESS:
             self._connections.discard(lease)
         else:
             self._connections.give_back(lease, now)
@@ -474,10 +480,14 @@ class _Repeats:
         if lease.expired:
             return None
         if failure is Failure.TRANSIENT:
-            return self._backoff.pause(self._failures, self._random)
+            # What waited for a lock that long would wait as long again, and be cut off.
+            pause = self._backoff.pause(self._failures, self._random)
+            return None if took > left else pause
         if failure is Failure.TIMEOUT:
             return 0.0 if self._failures == 1 and left >= took else None
-        if failure is Failure.LOST and not self._statement.writes and not self._lost:
+        unsent = getattr(error, "sqlstate", None) == _FORGOTTEN
+        lost = failure is Failure.LOST and not self._statement.writes
+        if (lost or unsent) and not self._lost:
             self._lost = True
             return 0.0
         return None

@@ -370,6 +370,81 @@ async def test_a_lock_that_is_held_is_waited_for_within_the_deadline(make_databa
     assert overloaded.value.sqlstate == "55P03"
 
 
+async def test_a_lock_is_not_waited_for_again_when_time_is_too_short_for_it(
+    make_database, url, writing
+):
+    database = make_database(url, lock_timeout=0.6, query_timeout=1.0)
+    await database.fetch(SELECT_ONE)
+    (pid,) = await database.fetch(PID)
+
+    async with make_database(url).transaction() as holder:
+        await holder.execute(writing("LOCK TABLE waist.things"))
+        with pytest.raises(OverloadedError) as overloaded:
+            await database.execute(INSERT, "id", 1, None)
+
+    assert overloaded.value.sqlstate == "55P03"
+    assert await database.fetch(PID) == [pid]
+
+
+async def test_callers_at_once_wait_for_a_connection_as_long_as_they_may(make_database, url):
+    database = make_database(
+        url, pool_size=1, max_overflow=1, connect_timeout=1.0, pool_timeout=60.0
+    )
+
+    answers = await asyncio.gather(*(database.fetch(SLEEP, 0.6) for _ in range(8)))
+
+    assert len(answers) == 8
+    assert database.pool_status().open <= 2
+
+
+async def test_one_call_waits_for_connections_no_longer_than_it_may_however_often_it_is_tried(
+    make_database, url
+):
+    """Not anew before each repeat."""
+    database = make_database(url, pool_size=1, max_overflow=0, pool_timeout=1.0)
+
+    async def pause(_: float) -> None:
+        others.append(asyncio.create_task(database.fetch(SLEEP, 0.7)))
+        await asyncio.sleep(0)
+
+    database._sleep = pause
+    others = [asyncio.create_task(database.fetch(SLEEP, 0.7))]
+    await asyncio.sleep(0.1)
+
+    with pytest.raises(OverloadedError) as overloaded:
+        await database.fetch_one(FAIL, "40001", 1)
+    await asyncio.gather(*others)
+
+    assert overloaded.value.sqlstate is None
+    assert len(others) == 2
+
+
+@pytest.mark.parametrize("forgetting", ["DEALLOCATE ALL", "DISCARD ALL"])
+async def test_a_session_that_forgot_its_statements_costs_no_call(
+    make_database, url, writing, forgetting
+):
+    database = make_database(url, pool_size=1, max_overflow=0)
+    await database.fetch_one(INSERT, "first", 1, None)
+    assert await count(database) == 1
+
+    await database.execute(writing(forgetting))
+    await database.fetch_one(INSERT, "second", 1, None)
+
+    assert await count(database) == 2
+
+
+async def test_a_connection_to_what_became_a_standby_is_not_used_again(make_database, url, writing):
+    database = make_database(url, pool_size=1, max_overflow=0)
+    await database.execute(writing("SET default_transaction_read_only = on"))
+
+    with pytest.raises(UnavailableError) as refused:
+        await database.fetch_one(INSERT, "first", 1, None)
+    await database.fetch_one(INSERT, "second", 1, None)
+
+    assert (refused.value.sqlstate, refused.value.outcome) == ("25006", "not_applied")
+    assert await count(database) == 1
+
+
 async def test_a_plan_that_no_longer_fits_is_made_anew(make_database, own_url, reading, writing):
     database, administrator = make_database(own_url), make_database(own_url)
     everything = reading("SELECT * FROM waist.things")
