@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
@@ -87,14 +86,14 @@ def text(value: object, field: str) -> str:
 def integer(value: object, field: str, *, least: int = -MAX_INTEGER - 1) -> int:
     """An integer of 64 bits, not below ``least``."""
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_INTEGER:
-        return value
+        return int(value)
     low = "-2^63" if least < 0 else str(least)
     raise _refused(field, f"must be an integer from {low} to 2^63-1")
 
 
 def _between(value: object, field: str, least: int, most: int) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
-        return value
+        return int(value)
     raise _refused(field, f"must be an integer from {least} to {most}")
 
 
@@ -150,12 +149,7 @@ def members(value: object, kind: type[_MemberT], field: str) -> tuple[_MemberT, 
 
 def seconds(value: object, field: str) -> float:
     """A span of time in seconds: finite, 0 or more."""
-    if (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and 0 <= value <= MAX_TTL
-    ):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_TTL:
         return value
     raise _refused(field, f"must be a number of seconds from 0 to {MAX_TTL}")
 

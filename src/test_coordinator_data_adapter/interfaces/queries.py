@@ -41,6 +41,7 @@ __all__ = [
     "ScenarioQuery",
     "TestResultQuery",
     "TestRunQuery",
+    "conditions_of",
 ]
 
 _ItemT = TypeVar("_ItemT")
@@ -157,6 +158,18 @@ class Query:
                 rule = cast("_Filter", declared.metadata["filter"])
                 found.append(rule.makes(rule.on, value))
         return tuple(found)
+
+
+def conditions_of(query: Query, kind: type[Query]) -> tuple[Condition, ...]:
+    """What must all be true of what is asked for.
+
+    Raises:
+        InvalidValueError: it is no query of this kind.
+    """
+    if not isinstance(query, kind):
+        rule = f"must be a {kind.__name__}"
+        raise InvalidValueError(f"query {rule}", field="query", rule=rule)
+    return query.conditions()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
-from test_coordinator_data_adapter.errors import InvalidValueError
-from test_coordinator_data_adapter.interfaces.queries import Condition, Page, Query
+from test_coordinator_data_adapter.interfaces.queries import Condition, Page, Query, conditions_of
 from test_coordinator_data_adapter.models.entity import Entity
 
 __all__ = ["StoredRepository"]
@@ -110,7 +109,4 @@ class StoredRepository(ABC, Generic[EntityT, QueryT]):
         Raises:
             InvalidValueError: it is no query of this kind.
         """
-        if not isinstance(query, self.query_kind):
-            rule = f"must be a {self.query_kind.__name__}"
-            raise InvalidValueError(f"query {rule}", field="query", rule=rule)
-        return query.conditions()
+        return conditions_of(query, self.query_kind)

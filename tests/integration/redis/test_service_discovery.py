@@ -182,6 +182,25 @@ async def test_another_process_that_beats_keeps_the_way_to_a_service_too(
     assert len(await other.list_services_by_name(service.service_name)) == 1
 
 
+async def test_what_somebody_else_put_into_the_registry_is_no_service(services, clock, admin, key):
+    service = await services.register(a_service(service_name="name", last_seen=NOW))
+    for index in ("seen", "name:name"):
+        await admin.zadd(key(index), {b"\xff": 1, b"r:\xff": 1, b"stranger": 1})
+
+    assert await services.list_all_services() == [service]
+    assert await services.list_services_by_name("name") == [service]
+    clock.advance(days=2)
+    assert await services.get_service_count() == 1
+
+
+async def test_services_that_came_and_went_are_not_remembered_for_ever(services, clock):
+    for number in range(50):
+        await services.register(a_service(service_id=f"s-{number}", last_seen=clock()))
+        clock.advance(minutes=10)
+
+    assert len(services._listed) <= 6
+
+
 @pytest.mark.parametrize(
     "moment",
     [

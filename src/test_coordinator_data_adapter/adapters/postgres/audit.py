@@ -20,7 +20,7 @@ from test_coordinator_data_adapter.interfaces.arguments import (
     page_limit,
 )
 from test_coordinator_data_adapter.interfaces.audit import AuditRepository, record_behind
-from test_coordinator_data_adapter.interfaces.queries import AuditQuery, Page
+from test_coordinator_data_adapter.interfaces.queries import AuditQuery, Page, conditions_of
 from test_coordinator_data_adapter.models.audit import AuditKind, AuditRecord
 
 __all__ = ["PostgresAuditRepository"]
@@ -112,7 +112,7 @@ class PostgresAuditRepository(AuditRepository):
         return list(zip(await _read(rows), (row["ids"] for row in rows), strict=True))
 
     async def _behind(self, query: AuditQuery, after: int, limit: int) -> list[AuditRecord]:
-        where = Where(query.conditions())
+        where = Where(conditions_of(query, AuditQuery))
         where.add("record_id > {}", after)
         where.cut(limit)
         statement = _reading(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
@@ -146,7 +147,7 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
         )
         if not entries:
             return []
-        listed = {entry.decode(): entry.partition(b":")[2].decode() for entry in entries}
+        listed = {entry: entry.partition(":")[2] for entry in _texts(entries)}
         records = await self._records_of(list(dict.fromkeys(listed.values())))
         await self._forget(index, _outdated(name, listed, records))
         return _in_order(
@@ -158,7 +159,7 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
             "list[bytes]",
             await self._keyspace.call(("ZRANGE", self._seen, 0, -1), READ, entity=_SERVICE),
         )
-        return _in_order((await self._records_of([raw.decode() for raw in found])).values())
+        return _in_order((await self._records_of(_texts(found))).values())
 
     async def update_heartbeat(self, service_id: str) -> ServiceInfo:
         known = identifier(service_id, "service_id", _SERVICE)
@@ -241,7 +242,12 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
         ]
 
     def _note(self, record: _Record) -> None:
-        self._listed[record.service.service_id] = self._monotonic()
+        now, known = self._monotonic(), record.service.service_id
+        self._listed.pop(known, None)
+        self._listed[known] = now
+        # The oldest come first. What has not beaten for so long is listed anew when it does.
+        while now - self._listed[oldest := next(iter(self._listed))] >= _RELISTED_AFTER:
+            del self._listed[oldest]
 
     async def _keep_listed(self, record: _Record) -> None:
         """Once an hour, make the entry of a service that beats last, or come back if it is lost."""
@@ -289,7 +295,7 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
         present: list[object] = []
         for start in range(0, len(ids), _TOGETHER):
             asked: list[Command] = [
-                ("EXISTS", self._records + known.decode())
+                ("EXISTS", self._records.encode() + known)
                 for known in ids[start : start + _TOGETHER]
             ]
             present.extend(await self._keyspace.call_all(asked, READ, entity=_SERVICE))
@@ -304,6 +310,15 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
             except AdapterError:
                 break  # housekeeping: whoever counts next tries again
         return sum(1 for there in present if not there)
+
+
+def _texts(raws: Iterable[bytes]) -> list[str]:
+    """As text, without what is none: no service has an id like that, so somebody else put it in."""
+    texts: list[str] = []
+    for raw in raws:
+        with suppress(UnicodeDecodeError):
+            texts.append(raw.decode())
+    return texts
 
 
 def _outdated(name: str, listed: dict[str, str], records: dict[str, _Record]) -> list[str]:

@@ -23,6 +23,7 @@ from test_coordinator_data_adapter.interfaces.queries import (
     NotBefore,
     OneOf,
     Page,
+    conditions_of,
 )
 from test_coordinator_data_adapter.models.audit import AuditKind, AuditOperation, AuditRecord
 
@@ -78,7 +79,7 @@ class StubAuditRepository(AuditRepository):
         return found
 
     def _behind(self, query: AuditQuery, after: int, limit: int) -> list[AuditRecord]:
-        conditions = query.conditions()
+        conditions = conditions_of(query, AuditQuery)
         found: list[AuditRecord] = []
         # The trail has no gaps: the first fact behind a number stands at that place.
         for fact in self._facts[max(after, 0) :]:

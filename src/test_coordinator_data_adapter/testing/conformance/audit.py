@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from test_coordinator_data_adapter.errors import ConflictError, DuplicateError, NotFoundError
 from test_coordinator_data_adapter.interfaces.audit import AuditRepository, audit_context
 from test_coordinator_data_adapter.interfaces.chaos_events import ChaosEventsRepository
-from test_coordinator_data_adapter.interfaces.queries import AuditQuery
+from test_coordinator_data_adapter.interfaces.queries import AuditQuery, ScenarioQuery
 from test_coordinator_data_adapter.interfaces.scenarios import ScenariosRepository
 from test_coordinator_data_adapter.interfaces.test_results import TestResultsRepository
 from test_coordinator_data_adapter.interfaces.test_runs import TestRunsRepository
@@ -374,6 +374,12 @@ class AuditSuite(Suite):
             await stores.audit.history(unknown, "id")
         with refused("entity_id"):
             await stores.audit.history(AuditKind.SCENARIO, "")
+        other: Any
+        for other in (ScenarioQuery(), None, {"kind": "scenario"}):
+            with refused("query"):
+                await stores.audit.find(other)
+            with refused("query"):
+                await anext(aiter(stores.audit.stream(other)))
         with refused("limit"):
             await stores.audit.find(EVERYTHING, limit=0)
         for cursor in ("x", "-1", "", "9" * 40, "²"):

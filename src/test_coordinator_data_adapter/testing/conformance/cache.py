@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from enum import IntEnum
 from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, Final
@@ -132,6 +133,10 @@ _GLOBS: Final[dict[str, tuple[str, ...]]] = {
     "\\^a": ("^a",),
     "[\\^]a": ("^a",),
 }
+
+
+class _Few(IntEnum):
+    TWO = 2
 
 
 class CacheSuite(Suite):
@@ -514,6 +519,15 @@ class CacheSuite(Suite):
         with refused(MIN_INTEGER, "amount"):
             await repository.decrement("key", MIN_INTEGER)
         assert await repository.get("key") == 1
+
+    async def test_a_number_of_another_class_is_the_number_it_is(
+        self, repository: CacheRepository
+    ) -> None:
+        """A member of an IntEnum, for instance."""
+        await repository.set("key", 1, ttl=_Few.TWO)
+
+        assert await repository.increment("key", _Few.TWO) == 3
+        assert await repository.expire("key", _Few.TWO) is True
 
     async def test_counts_at_once_are_all_counted(self, repository: CacheRepository) -> None:
         counts = await asyncio.gather(*(repository.increment("key") for _ in range(40)))

@@ -56,6 +56,7 @@ _REFUSED_SECONDS: Final[tuple[Any, ...]] = (
     math.nan,
     math.inf,
     2**31,
+    10**400,
     True,
     "60",
     None,
