@@ -197,7 +197,7 @@ class AdapterConfig(BaseSettings):
     )
     migration_url: _PostgresUrl | None = Field(
         default=None,
-        description="Where PostgreSQL is, as the role that owns the schema; for migrate.",
+        description="Where PostgreSQL is, as the role that owns the schema; for migrate and audit.",
     )
     postgres_schema: _Schema = Field(
         default_factory=lambda data: (

@@ -32,7 +32,6 @@ EXIT_TAMPERED: Final = 1
 
 _AT_ONCE: Final = 1000
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
-_FORBIDDEN: Final = "42501"
 # As far back as a time can be kept.
 _LONGEST_DAYS: Final = 20_000
 
@@ -182,6 +181,7 @@ def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) ->
         from test_coordinator_data_adapter.adapters.postgres.database import Database
         from test_coordinator_data_adapter.adapters.postgres.seals import Seals
         from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+        from test_coordinator_data_adapter.adapters.postgres.translation import FORBIDDEN
 
         config = AdapterConfig()
         auditor = administrators_url(config, url)
@@ -195,12 +195,12 @@ def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) ->
         try:
             return await work(Seals(database))
         except ConfigurationError as refused:
-            if refused.sqlstate != _FORBIDDEN:
+            if refused.sqlstate != FORBIDDEN:
                 raise
             raise ConfigurationError(
                 "the role of this URL may not do that: give the owner's or the auditor's, as"
                 " migration_url or with --url",
-                sqlstate=_FORBIDDEN,
+                sqlstate=FORBIDDEN,
             ) from None
         finally:
             await database.aclose()

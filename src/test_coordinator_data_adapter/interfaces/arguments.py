@@ -38,6 +38,7 @@ __all__ = [
     "not_an_integer",
     "offset_of",
     "page_limit",
+    "reason",
     "seconds",
     "sum_out_of_range",
     "text",
@@ -48,6 +49,7 @@ MAX_LIMIT: Final = 1000
 MAX_BATCH: Final = 10_000
 MAX_TTL: Final = 2**31 - 1
 MAX_KEY_LENGTH: Final = 1024
+MAX_REASON_LENGTH: Final = 4096
 
 _ValueT = TypeVar("_ValueT", bound=str)
 _MemberT = TypeVar("_MemberT", bound=StrEnum)
@@ -73,6 +75,16 @@ def identifier(value: object, field: str, entity: str | None = None) -> str:
         field,
         "must be text of 1 to 255 characters without control characters or lone surrogates",
         entity,
+    )
+
+
+def reason(value: object) -> str:
+    """Why something is done: at most 4,096 characters without NUL or lone surrogates."""
+    if isinstance(value, str) and len(value) <= MAX_REASON_LENGTH and _TEXT.fullmatch(value):
+        return value
+    raise _refused(
+        "reason",
+        f"must be text of at most {MAX_REASON_LENGTH} characters without NUL or lone surrogates",
     )
 
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Final
 
 from test_coordinator_data_adapter.errors import InvalidValueError
-from test_coordinator_data_adapter.interfaces.arguments import identifier, text
+from test_coordinator_data_adapter.interfaces.arguments import identifier
+from test_coordinator_data_adapter.interfaces.arguments import reason as why
 from test_coordinator_data_adapter.interfaces.queries import AuditQuery, Page
 from test_coordinator_data_adapter.models.audit import AuditKind, AuditRecord, TimelineEntry
 from test_coordinator_data_adapter.models.values import MAX_INTEGER
@@ -58,7 +59,7 @@ def audit_context(
     Args:
         actor: who acts, 1 to 255 characters; None: as before.
         correlation_id: what it belongs to, 1 to 255 characters; None: as before.
-        reason: why; None: as before.
+        reason: why, at most 4,096 characters; None: as before.
 
     Raises:
         InvalidValueError: a value breaks its rule.
@@ -69,7 +70,7 @@ def audit_context(
     if correlation_id is not None:
         said["correlation_id"] = identifier(correlation_id, "correlation_id")
     if reason is not None:
-        said["reason"] = text(reason, "reason")
+        said["reason"] = why(reason)
     context = replace(_current.get(), **said)
     token = _current.set(context)
     try:

@@ -13,6 +13,7 @@ from test_coordinator_data_adapter import errors
 from test_coordinator_data_adapter.errors import AdapterError
 from test_coordinator_data_adapter.observability.tally import Tally
 from test_coordinator_data_adapter.resilience.observation import (
+    STATES,
     CacheUsed,
     Place,
     PoolUse,
@@ -22,6 +23,7 @@ from test_coordinator_data_adapter.resilience.observation import (
 )
 
 __all__ = [
+    "STATES",
     "BatchSent",
     "CacheUsed",
     "Fact",

@@ -16,6 +16,7 @@ except ModuleNotFoundError as missing:
     raise
 
 from test_coordinator_data_adapter.observability.facts import (
+    STATES,
     BatchSent,
     CacheUsed,
     Fact,
@@ -45,7 +46,6 @@ _OWN: Final = "test_coordinator_adapter"
 _SYSTEMS: Final = {"postgres": "postgresql", "redis": "redis"}
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 _CALLS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_STATES: Final = ("live", "lost", "unavailable", "misconfigured", "closed")
 _FAILED: Final = trace.Status(trace.StatusCode.ERROR)
 
 _Attributes: TypeAlias = "dict[str, AttributeValue]"
@@ -224,7 +224,7 @@ class OpenTelemetryObserver:
 
     def _observe_states(self, _options: CallbackOptions) -> Iterable[Observation]:
         for backend, state in self._states.items():
-            for known in _STATES:
+            for known in STATES:
                 yield Observation(int(known == state), _backend(backend, state=known))
 
     def _observing(

@@ -21,6 +21,7 @@ except ModuleNotFoundError as missing:
     raise
 
 from test_coordinator_data_adapter.observability.facts import (
+    STATES,
     BatchSent,
     CacheUsed,
     Fact,
@@ -49,7 +50,6 @@ _SECONDS: Final = (
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 _CALLS: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
-_STATES: Final = ("live", "lost", "unavailable", "misconfigured", "closed")
 
 # Names without prefix and suffix, what they say, and their labels.
 _COUNTERS: Final[Mapping[str, tuple[str, _Labels]]] = {
@@ -316,7 +316,7 @@ class PrometheusObserver:
             yield "pool_connections_limit", (backend,), use.limit
             yield "pool_waiting_calls", (backend,), use.waiting
         for backend, state in list(self._states.items()):
-            for known in _STATES:
+            for known in STATES:
                 yield "backend_state", (backend, known), float(known == state)
 
 

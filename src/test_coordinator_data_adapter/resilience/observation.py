@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 from test_coordinator_data_adapter.errors import AdapterError
 
 __all__ = [
+    "STATES",
     "CacheUsed",
     "Hooks",
     "HooksAt",
@@ -123,14 +124,17 @@ class PoolUse:
     waiting: int
 
 
+STATES: Final = ("live", "lost", "unavailable", "misconfigured", "closed")
+"""What can be known of a backend; "lost": its repositories raise until it answers again."""
+
+
 @dataclass(frozen=True, slots=True)
 class StateChanged:
     """A backend can be used from now on, or cannot.
 
     Attributes:
         backend: "postgres" or "redis".
-        state: what is known of it now: "closed", "live", "unavailable", "misconfigured", or
-            "lost": it was live, and its repositories raise until it answers again.
+        state: what is known of it now, one of `STATES`.
         previous: what was known of it until now.
     """
 

@@ -59,7 +59,7 @@ class Backend(Protocol):
         ...
 
     async def facts(self) -> dict[str, JsonValue]:
-        """Ask the backend how it is: one trip, facts for `health_check` without secrets.
+        """Ask the backend how it is: facts for `health_check` without secrets.
 
         Raises:
             AdapterError: it does not answer as it should.

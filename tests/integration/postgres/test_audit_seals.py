@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from test_coordinator_data_adapter.adapters.postgres.database import Database
 from test_coordinator_data_adapter.adapters.postgres.roles import role_statements
-from test_coordinator_data_adapter.adapters.postgres.seals import Seals
+from test_coordinator_data_adapter.adapters.postgres.seals import _SEALED, Seals
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.cli import app
 from test_coordinator_data_adapter.errors import DataIntegrityError
@@ -114,6 +114,24 @@ async def test_a_record_inserted_between_two_others_is_named(held, seals, superu
     await superuser.execute(f"{FORGERY} (5, 'me', 'create', 'scenario')")
 
     assert (await seals.verify()).problem == "record 5 was inserted"
+
+
+async def test_a_column_that_records_are_given_later_breaks_no_seal(held, seals, superuser):
+    await seals.seal()
+    await superuser.execute(f"ALTER TABLE {TRAIL} ADD COLUMN later text DEFAULT 'x'")
+
+    assert (await seals.verify()).problem is None
+    await superuser.execute(f"UPDATE {TRAIL} SET run_ids = '{{x}}' WHERE record_id = 3")
+    assert (await seals.verify()).problem == "record 3 was changed"
+
+
+async def test_a_seal_covers_every_column_there_is(place, superuser):
+    columns = await superuser.fetchval(
+        "SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute"
+        f" WHERE attrelid = '{TRAIL}'::regclass AND attnum > 0"
+    )
+
+    assert _SEALED.split(", ") == columns
 
 
 async def test_seals_that_were_changed_removed_or_made_anew_are_noticed(held, seals, superuser):

@@ -19,6 +19,7 @@ from test_coordinator_data_adapter.adapters.postgres.roles import APPLICATION_RO
 from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
 from test_coordinator_data_adapter.adapters.postgres.translation import (
     DRIVER_ERRORS,
+    FORBIDDEN,
     Phase,
     translate,
 )
@@ -48,7 +49,6 @@ REVISIONS: Final = ("0001", "0002", "0003", "0004")
 """Oldest first; the last one is what this library works with. Known without asking Alembic."""
 
 _UNDEFINED: Final = frozenset({"42P01", "3F000"})
-_FORBIDDEN: Final = "42501"
 _ANY_TLS: Final = TlsSettings()
 _CONNECT_TIMEOUT: Final = 10.0
 # So many seconds after its own time-out the server is taken to be frozen, or gone.
@@ -248,11 +248,11 @@ async def _connection(
                 await connection.commit()
     except DRIVER_ERRORS as failure:
         told = translate(failure, phase=phase, writes=ending)
-        if phase is Phase.SENT and told.sqlstate == _FORBIDDEN:
+        if phase is Phase.SENT and told.sqlstate == FORBIDDEN:
             told = ConfigurationError(
                 "the role of this URL may not do that: give the owner's, as migration_url or"
                 " with --url",
-                sqlstate=_FORBIDDEN,
+                sqlstate=FORBIDDEN,
             )
         raise told from None
 

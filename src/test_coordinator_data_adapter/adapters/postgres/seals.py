@@ -22,6 +22,11 @@ __all__ = ["Pruned", "Seals", "Verdict"]
 
 _IN_A_SEAL: Final = 10_000
 _AT_ONCE: Final = 500
+# By name: what a later revision adds to the records leaves the seals of older ones good.
+_SEALED: Final = (
+    "record_id, recorded_at, transaction_id, actor, operation, kind, entity_id, run_id, count,"
+    " before, after, correlation_id, reason, entity_ids, created_in, run_ids"
+)
 _BYTES: Final = hashlib.sha256().digest_size
 _BEFORE_THE_FIRST: Final = (bytes(_BYTES), -(2**63))
 
@@ -75,7 +80,8 @@ class Seals:
         self._trail = f"{quoted(database.schema)}.audit_records"
         self._seals = f"{quoted(database.schema)}.audit_seals"
         self._records = _reading(
-            f"SELECT record_id, to_jsonb(held)::text FROM {self._trail} AS held"
+            "SELECT record_id, to_jsonb(sealed)::text"
+            f" FROM (SELECT {_SEALED} FROM {self._trail}) AS sealed"
             f" WHERE record_id > $1 AND record_id <= $2 ORDER BY record_id LIMIT {_AT_ONCE}"
         )
         self._next_seal = _reading(

@@ -22,6 +22,7 @@ from test_coordinator_data_adapter.errors import (
 
 __all__ = [
     "DRIVER_ERRORS",
+    "FORBIDDEN",
     "Failure",
     "Phase",
     "TlsRefusedError",
@@ -231,7 +232,7 @@ def _told(
         )
     if failure is Failure.CONFIG:
         return ConfigurationError, _misconfigured(inner, state)
-    if failure is Failure.SCHEMA and state == _FORBIDDEN:
+    if failure is Failure.SCHEMA and state == FORBIDDEN:
         return ConfigurationError, (
             "the role may not do that in this schema; `test-coordinator-adapter migrate`, run as"
             " its owner, grants the role of postgres_url what it needs"
@@ -257,7 +258,8 @@ def _misconfigured(inner: BaseException, state: str | None) -> str:
     )
 
 
-_FORBIDDEN: Final = "42501"
+FORBIDDEN: Final = "42501"
+"""The SQLSTATE of a right that the role does not have."""
 # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _OTHER_NAME: Final = frozenset({62, 64})
 # No statement of ours is sent while connecting: what is refused then are the settings.
@@ -268,7 +270,7 @@ _CONFIGURATION: Final = {
     "28P01": "PostgreSQL refuses the password; check the credentials in the URL",
     "28000": "PostgreSQL refuses this user from here; check the user, pg_hba.conf and TLS",
     "3D000": "the database does not exist on this server; create it or correct the URL",
-    _FORBIDDEN: "the role may not connect; grant it CONNECT on the database",
+    FORBIDDEN: "the role may not connect; grant it CONNECT on the database",
 }
 _TOLD: Final[dict[Failure, tuple[type[AdapterError], str]]] = {
     Failure.DUPLICATE: (DuplicateError, "a {thing} with that id is stored already"),

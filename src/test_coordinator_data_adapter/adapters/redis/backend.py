@@ -107,7 +107,12 @@ class RedisBackend:
         return {
             "topology": keyspace.topology,
             "tls": keyspace.encrypted,
-            "pool": {"size": usage.size, "in_use": usage.in_use, "open": usage.open},
+            "pool": {
+                "size": usage.size,
+                "open": usage.open,
+                "in_use": usage.in_use,
+                "waiting": usage.waiting,
+            },
         }
 
     async def facts(self) -> dict[str, JsonValue]:

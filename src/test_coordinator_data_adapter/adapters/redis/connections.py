@@ -16,8 +16,8 @@ from test_coordinator_data_adapter.adapters.redis.route import (
     Nature,
     Node,
     Reply,
+    Stopwatch,
     Usage,
-    Watch,
 )
 from test_coordinator_data_adapter.adapters.redis.translation import (
     DRIVER_ERRORS,
@@ -91,16 +91,16 @@ class Connections:
         nature: Nature,
         *,
         node: Node | None = None,
-        watch: Watch | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> list[Reply]:
         del node  # there is one
         if len(commands) == 1:
             packed = _packed(commands[0])
         else:
             packed = b"".join([_packed(command) for command in commands])
-        await self._limit.acquire(watch)
+        await self._limit.acquire(stopwatch)
         try:
-            return await self._there_and_back(packed, len(commands), nature, watch)
+            return await self._there_and_back(packed, len(commands), nature, stopwatch)
         finally:
             self._limit.release()
 
@@ -116,7 +116,7 @@ class Connections:
         await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
 
     async def _there_and_back(
-        self, packed: bytes, replies: int, nature: Nature, watch: Watch | None
+        self, packed: bytes, replies: int, nature: Nature, stopwatch: Stopwatch | None
     ) -> list[Reply]:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -124,38 +124,43 @@ class Connections:
         connection = await self._idle_one()
         fresh = connection is None
         if connection is None:
-            connection = await self._new_one(watch)
-        if watch is not None:
-            watch.sent()
+            connection = await self._new_one(stopwatch)
+        if stopwatch is not None:
+            stopwatch.sent()
         deadline = loop.time() + self._socket_timeout
         try:
             return await self._exchange(connection, packed, replies, deadline)
         except DRIVER_ERRORS as error:
             worth_another_try = nature.repeatable and not fresh and _is_lost(error)
             failure = translate(error, phase=Phase.SENT, writes=nature.writes)
-            if watch is not None:
-                watch.failed(error)
+            if stopwatch is not None:
+                stopwatch.failed(error)
         if not worth_another_try:
             raise failure
         # What killed one connection has killed the idle ones with it.
         await self._close_idle()
         try:
-            return await self._second_try(packed, replies, nature, deadline, watch)
+            return await self._second_try(packed, replies, nature, deadline, stopwatch)
         except AdapterError as error:
             # Whatever keeps a write from being repeated says nothing about the first try.
             raise (failure if nature.writes else error) from None
 
     async def _second_try(
-        self, packed: bytes, replies: int, nature: Nature, deadline: float, watch: Watch | None
+        self,
+        packed: bytes,
+        replies: int,
+        nature: Nature,
+        deadline: float,
+        stopwatch: Stopwatch | None,
     ) -> list[Reply]:
-        connection = await self._new_one(watch)
-        if watch is not None:
-            watch.repeats += 1
+        connection = await self._new_one(stopwatch)
+        if stopwatch is not None:
+            stopwatch.repeats += 1
         try:
             answers = await self._exchange(connection, packed, replies, deadline)
         except DRIVER_ERRORS as error:
-            if watch is not None:
-                watch.failed(error)
+            if stopwatch is not None:
+                stopwatch.failed(error)
             raise translate(error, phase=Phase.SENT, writes=nature.writes) from None
         if nature.writes:
             for answer in answers:
@@ -208,7 +213,7 @@ class Connections:
             await _hang_up(connection)
         return None
 
-    async def _new_one(self, watch: Watch | None) -> AbstractConnection:
+    async def _new_one(self, stopwatch: Stopwatch | None) -> AbstractConnection:
         if self._closed:
             raise UnavailableError(_CLOSED)
         connection = self._make()
@@ -221,8 +226,8 @@ class Connections:
             await _hang_up(connection)
             if self._closed:
                 raise UnavailableError(_CLOSED) from None
-            if watch is not None:
-                watch.failed(error)
+            if stopwatch is not None:
+                stopwatch.failed(error)
             raise translate(error, phase=Phase.CONNECTING, writes=False) from None
         except BaseException:
             await _hang_up(connection)

@@ -20,8 +20,8 @@ from test_coordinator_data_adapter.adapters.redis.route import (
     Nature,
     Node,
     Reply,
+    Stopwatch,
     Usage,
-    Watch,
 )
 from test_coordinator_data_adapter.adapters.redis.translation import Phase, code_of, translate
 from test_coordinator_data_adapter.errors import (
@@ -345,11 +345,11 @@ class Keyspace:
         entity: str | None,
         node: Node | None,
     ) -> list[Reply]:
-        watch = Watch()
+        stopwatch = Stopwatch()
         failed: AdapterError | None = None
         abandoned = False
         try:
-            return await self._route.trip(commands, nature, node=node, watch=watch)
+            return await self._route.trip(commands, nature, node=node, stopwatch=stopwatch)
         except AdapterError as error:
             failed = error
             raise
@@ -357,7 +357,7 @@ class Keyspace:
             abandoned = True
             raise
         finally:
-            waited, took = watch.read()
+            waited, took = stopwatch.read()
             if took >= self.hooks.trips_from:
                 on_trip(
                     Trip(
@@ -368,8 +368,8 @@ class Keyspace:
                         rows=len(commands),
                         error=failed,
                         abandoned=abandoned,
-                        retries=watch.repeats,
-                        timed_out=failed is not None and watch.late,
+                        retries=stopwatch.repeats,
+                        timed_out=failed is not None and stopwatch.late,
                     )
                 )
 

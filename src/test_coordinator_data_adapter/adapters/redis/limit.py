@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from test_coordinator_data_adapter.adapters.redis.route import Watch
+from test_coordinator_data_adapter.adapters.redis.route import Stopwatch
 from test_coordinator_data_adapter.adapters.redis.translation import Phase, translate
 
 __all__ = ["Limit"]
@@ -25,11 +25,11 @@ class Limit:
         self._patience = patience
         self._free = asyncio.Semaphore(size)
 
-    async def acquire(self, watch: Watch | None) -> None:
+    async def acquire(self, stopwatch: Stopwatch | None) -> None:
         """Come in, and `release` later.
 
         Args:
-            watch: is told when it takes too long.
+            stopwatch: is told when it takes too long.
 
         Raises:
             OverloadedError: it took too long.
@@ -42,8 +42,8 @@ class Limit:
             async with asyncio.timeout(self._patience):
                 await self._free.acquire()
         except TimeoutError as late:
-            if watch is not None:
-                watch.failed(late)
+            if stopwatch is not None:
+                stopwatch.failed(late)
             raise translate(late, phase=Phase.WAITING, writes=False) from None
         finally:
             self.waiting -= 1

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 from redis import exceptions
 
-__all__ = ["Command", "Nature", "Node", "Reply", "Route", "Usage", "Watch"]
+__all__ = ["Command", "Nature", "Node", "Reply", "Route", "Stopwatch", "Usage"]
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 """The name of a command and its arguments."""
@@ -52,7 +52,7 @@ class Usage:
     waiting: int = 0
 
 
-class Watch:
+class Stopwatch:
     """Times one trip: until it had a connection, and from there to its end."""
 
     __slots__ = ("_sent", "_start", "late", "repeats")
@@ -104,7 +104,7 @@ class Route(Protocol):
         nature: Nature,
         *,
         node: Node | None = None,
-        watch: Watch | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> list[Reply]:
         """Send commands together and read a reply to each, refusals of single ones included.
 
@@ -112,7 +112,7 @@ class Route(Protocol):
             commands: one or more; carried out in order on each server.
             nature: what may be done when it fails.
             node: one of `nodes` to go to; None: where the keys live.
-            watch: is told when there is a connection.
+            stopwatch: is told when there is a connection.
 
         Raises:
             AdapterError: no replies came; says whether it can have been applied.

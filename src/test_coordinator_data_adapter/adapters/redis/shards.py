@@ -15,8 +15,8 @@ from test_coordinator_data_adapter.adapters.redis.route import (
     Nature,
     Node,
     Reply,
+    Stopwatch,
     Usage,
-    Watch,
 )
 from test_coordinator_data_adapter.adapters.redis.translation import DRIVER_ERRORS, Phase, translate
 from test_coordinator_data_adapter.errors import AdapterError, UnavailableError
@@ -77,16 +77,16 @@ class Shards:
         nature: Nature,
         *,
         node: Node | None = None,
-        watch: Watch | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> list[Reply]:
-        await self._limit.acquire(watch)
+        await self._limit.acquire(stopwatch)
         self._in_use += 1
         try:
-            await self._find(watch)
-            if watch is not None:
-                watch.sent()
+            await self._find(stopwatch)
+            if stopwatch is not None:
+                stopwatch.sent()
             return await self._there_and_back(
-                cast("ClusterNode | None", node), commands, nature, watch
+                cast("ClusterNode | None", node), commands, nature, stopwatch
             )
         finally:
             self._in_use -= 1
@@ -104,28 +104,32 @@ class Shards:
         node: ClusterNode | None,
         commands: Sequence[Command],
         nature: Nature,
-        watch: Watch | None,
+        stopwatch: Stopwatch | None,
     ) -> list[Reply]:
         deadline = asyncio.get_running_loop().time() + self._socket_timeout
-        ended = await self._tried(node, commands, nature, deadline, watch)
+        ended = await self._tried(node, commands, nature, deadline, stopwatch)
         if isinstance(ended, list):
             return ended
         broken, error = ended
         if not (broken and nature.repeatable and node is None):
             raise error
         try:
-            return await self._second_try(commands, nature, deadline, watch)
+            return await self._second_try(commands, nature, deadline, stopwatch)
         except AdapterError as again:
             # Whatever keeps a write from being repeated says nothing about the first try.
             raise (error if nature.writes else again) from None
 
     async def _second_try(
-        self, commands: Sequence[Command], nature: Nature, deadline: float, watch: Watch | None
+        self,
+        commands: Sequence[Command],
+        nature: Nature,
+        deadline: float,
+        stopwatch: Stopwatch | None,
     ) -> list[Reply]:
-        await self._find(watch)
-        if watch is not None:
-            watch.repeats += 1
-        ended = await self._tried(None, commands, nature, deadline, watch)
+        await self._find(stopwatch)
+        if stopwatch is not None:
+            stopwatch.repeats += 1
+        ended = await self._tried(None, commands, nature, deadline, stopwatch)
         if not isinstance(ended, list):
             raise ended[1]
         if nature.writes:
@@ -140,7 +144,7 @@ class Shards:
         commands: Sequence[Command],
         nature: Nature,
         deadline: float,
-        watch: Watch | None,
+        stopwatch: Stopwatch | None,
     ) -> list[Reply] | tuple[bool, AdapterError]:
         """The replies, or whether the connection broke and what that means."""
         try:
@@ -148,8 +152,8 @@ class Shards:
                 replies = await self._sent(node, commands)
         except DRIVER_ERRORS as error:
             self._known = False
-            if watch is not None:
-                watch.failed(error)
+            if stopwatch is not None:
+                stopwatch.failed(error)
             broken = isinstance(error, exceptions.ConnectionError)
             return broken, translate(error, phase=Phase.SENT, writes=nature.writes)
         for reply in replies:
@@ -158,8 +162,8 @@ class Shards:
                     self._known = False
             elif isinstance(reply, BaseException):
                 self._known = False
-                if watch is not None:
-                    watch.failed(reply)
+                if stopwatch is not None:
+                    stopwatch.failed(reply)
                 broken = isinstance(reply, exceptions.ConnectionError)
                 return broken, translate(reply, phase=Phase.SENT, writes=nature.writes)
         return replies
@@ -177,7 +181,7 @@ class Shards:
             pipeline.execute_command(*command)
         return await pipeline.execute(raise_on_error=False)
 
-    async def _find(self, watch: Watch | None = None) -> None:
+    async def _find(self, stopwatch: Stopwatch | None = None) -> None:
         if self._closed:
             raise UnavailableError(
                 "the connection to Redis has been closed: open the factory again"
@@ -190,8 +194,8 @@ class Shards:
                 await self._client.initialize()
                 await self._client.nodes_manager.initialize()
         except DRIVER_ERRORS as error:
-            if watch is not None:
-                watch.failed(error)
+            if stopwatch is not None:
+                stopwatch.failed(error)
             raise translate(error, phase=Phase.CONNECTING, writes=False) from None
         self._known = True
         self._found_at = now
