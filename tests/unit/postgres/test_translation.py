@@ -214,6 +214,16 @@ def test_no_message_holds_a_value_or_what_the_driver_said(error):
         assert told.__cause__ is None
 
 
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("error", [TimeoutError(), said("57014"), said("40001"), said("53300")])
+def test_only_of_a_write_is_it_said_whether_it_was_applied(error, phase):
+    read = translate(error, phase=phase, writes=False)
+    write = translate(error, phase=phase, writes=True)
+
+    assert "applied" not in str(read)
+    assert "applied" in str(write)
+
+
 def test_an_error_names_entity_id_sqlstate_and_constraint():
     error = said("23505", n="pk_test_runs")
 

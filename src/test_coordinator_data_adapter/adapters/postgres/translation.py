@@ -238,6 +238,8 @@ def _told(
             " its owner, grants the role of postgres_url what it needs"
         )
     kind, message = _TOLD[failure]
+    if not writes:
+        message = message.replace(_OF_WRITES, "")
     return kind, message.format(thing=entity.replace("_", " ") if entity else "row")
 
 
@@ -272,6 +274,7 @@ _CONFIGURATION: Final = {
     "3D000": "the database does not exist on this server; create it or correct the URL",
     FORBIDDEN: "the role may not connect; grant it CONNECT on the database",
 }
+_OF_WRITES: Final = "not applied, "
 _TOLD: Final[dict[Failure, tuple[type[AdapterError], str]]] = {
     Failure.DUPLICATE: (DuplicateError, "a {thing} with that id is stored already"),
     Failure.CONSTRAINT: (
