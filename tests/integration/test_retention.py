@@ -13,7 +13,12 @@ import structlog
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
 from test_coordinator_data_adapter.errors import InvalidValueError
 from test_coordinator_data_adapter.models import RunStatus, ScenarioStatus
-from test_coordinator_data_adapter.testing.builders import a_scenario, a_test_result, a_test_run
+from test_coordinator_data_adapter.testing.builders import (
+    a_chaos_event,
+    a_scenario,
+    a_test_result,
+    a_test_run,
+)
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -61,7 +66,60 @@ async def test_the_settings_decide_what_goes() -> None:
         "test_runs": 2,
         "scenarios": 1,
     }
-    assert [entry["event"] for entry in told] == ["expired_pruned"]
+    assert told == [
+        {
+            "event": "expired_pruned",
+            "log_level": "info",
+            "chaos_events": 0,
+            "test_results": 2,
+            "test_runs": 2,
+            "scenarios": 1,
+        }
+    ]
+
+
+async def test_each_kind_is_kept_for_its_own_days() -> None:
+    days = {"scenarios": 40, "test_runs": 30, "chaos_events": 20, "test_results": 10}
+    config = AdapterConfig.model_validate(
+        {"in_memory": True} | {f"{kind}_retention_days": number for kind, number in days.items()}
+    )
+    at = {kind: NOW - timedelta(days=number) for kind, number in days.items()}
+    async with AdapterFactory(config) as factory:
+        scenarios = factory.get_scenarios_repository()
+        runs = factory.get_test_runs_repository()
+        events = factory.get_chaos_events_repository()
+        results = factory.get_test_results_repository()
+        for name, age in (("goes", timedelta(seconds=1)), ("stays", timedelta())):
+            await scenarios.create(
+                a_scenario(
+                    scenario_id=name,
+                    status=ScenarioStatus.ARCHIVED,
+                    updated_at=at["scenarios"] - age,
+                )
+            )
+            await runs.create(
+                a_test_run(run_id=name, status=RunStatus.PASSED, created_at=at["test_runs"] - age)
+            )
+            await events.create(a_chaos_event(event_id=name, created_at=at["chaos_events"] - age))
+            await results.create(a_test_result(result_id=name, created_at=at["test_results"] - age))
+
+        await factory.prune_expired(NOW)
+
+        for repository in (scenarios, runs, events, results):
+            assert await repository.get_by_id("goes") is None
+            assert await repository.get_by_id("stays") is not None
+
+
+async def test_progress_is_told_to_whoever_wants_to_hear_of_it() -> None:
+    told: list[tuple[str, int, int]] = []
+    async with AdapterFactory(AdapterConfig(in_memory=True)) as factory:
+        await fill(factory)
+
+        await factory.prune_expired(
+            NOW, on_progress=lambda kind, gone, of: told.append((kind, gone, of))
+        )
+
+    assert told == [("test_results", 2, 2), ("test_runs", 2, 2), ("scenarios", 1, 1)]
 
 
 async def test_zero_days_and_the_last_runs_keep_what_is_old() -> None:

@@ -8,8 +8,22 @@ from datetime import UTC, datetime
 import pytest
 
 from test_coordinator_data_adapter.adapters.postgres import PostgresTestResultsRepository
-from test_coordinator_data_adapter.interfaces.queries import TestResultQuery
-from test_coordinator_data_adapter.testing.builders import a_test_result
+from test_coordinator_data_adapter.adapters.postgres.backend import PostgresBackend
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.interfaces.queries import (
+    AuditQuery,
+    ChaosEventQuery,
+    ScenarioQuery,
+    TestResultQuery,
+    TestRunQuery,
+)
+from test_coordinator_data_adapter.resilience.observation import Hooks
+from test_coordinator_data_adapter.testing.builders import (
+    a_chaos_event,
+    a_scenario,
+    a_test_result,
+    a_test_run,
+)
 
 SCHEMA = "test_coordinator"
 ROWS = 20_000
@@ -139,3 +153,36 @@ async def test_a_prune_in_batches_lets_writers_through(many):
 
     assert pruned >= ROWS
     assert written > 3
+
+
+async def test_every_stream_of_a_backend_travels_by_its_batch_size(database, shared_place):
+    trips = []
+    backend = PostgresBackend(
+        DatabaseSettings(url=shared_place.application, schema=SCHEMA),
+        batch_size=3,
+        hooks_at=lambda _: Hooks(on_trip=trips.append),
+    )
+    await backend.open()
+    opened = backend.opened
+    ids = {"entity_id": [f"batch-{number}" for number in range(4)]}
+    for id_ in ids["entity_id"]:
+        await opened.scenarios.create(a_scenario(scenario_id=id_))
+        await opened.test_runs.create(a_test_run())
+        await opened.chaos_events.create(a_chaos_event())
+        await opened.test_results.create(a_test_result())
+    travelled = {}
+
+    for kind, query in (
+        ("scenarios", ScenarioQuery()),
+        ("test_runs", TestRunQuery()),
+        ("chaos_events", ChaosEventQuery()),
+        ("test_results", TestResultQuery()),
+        ("audit", AuditQuery(**ids)),
+    ):
+        trips.clear()
+        async for _ in getattr(opened, kind).stream(query):
+            pass
+        travelled[kind] = [trip.rows for trip in trips]
+    await backend.aclose()
+
+    assert travelled == {kind: [3, 1] for kind in travelled}
