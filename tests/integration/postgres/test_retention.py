@@ -8,6 +8,7 @@ from test_coordinator_data_adapter.adapters.postgres import retention
 from test_coordinator_data_adapter.adapters.postgres.database import Database
 from test_coordinator_data_adapter.adapters.postgres.retention import PostgresRetentionRepository
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.errors import OverloadedError
 from test_coordinator_data_adapter.interfaces.retention import RetentionPolicy
 from test_coordinator_data_adapter.models import RunStatus, ScenarioStatus
 from test_coordinator_data_adapter.testing.builders import a_scenario, a_test_run
@@ -166,6 +167,39 @@ async def test_of_two_sweeps_at_once_one_waits_for_the_batch_of_the_other(
 
     assert done == [False, False]
     assert not any((await stores.left()).values())
+
+
+@pytest.fixture
+async def impatient(database, shared_place):
+    """Retention that waits for a lock no longer than a moment."""
+    settings = DatabaseSettings(url=shared_place.application, schema=SCHEMA, lock_timeout=0.1)
+    impatient = Database(settings)
+    yield PostgresRetentionRepository(impatient)
+    await impatient.aclose()
+
+
+async def test_a_turn_is_waited_for_longer_than_a_row_that_is_locked(
+    stores, impatient, in_the_way, waiting
+):
+    await stores.a_run("old", OLD)
+
+    async with in_the_way.transaction():
+        await in_the_way.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            f"test-coordinator-data-adapter/{SCHEMA}/retention",
+        )
+        sweep = asyncio.create_task(impatient.sweep(EVERYTHING))
+        await waiting(1, sweep)
+        await asyncio.sleep(0.3)
+    await sweep
+    await stores.a_run("locked", OLD)
+    async with in_the_way.transaction():
+        await in_the_way.execute(f"SELECT FROM {SCHEMA}.test_runs FOR UPDATE")
+        with pytest.raises(OverloadedError) as overloaded:
+            await impatient.sweep(EVERYTHING)
+
+    assert overloaded.value.sqlstate == "55P03"
+    assert (await stores.left())["test_runs"] == ["locked"]
 
 
 async def test_what_hangs_on_a_run_that_is_taken_up_before_its_batch_stays(

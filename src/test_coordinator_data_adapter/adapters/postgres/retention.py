@@ -211,18 +211,21 @@ class PostgresRetentionRepository(RetentionRepository):
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[Transaction]:
-        """A transaction in which no other sweep deletes: two at once take turns."""
+        """A transaction in which no other sweep deletes: two at once take turns.
+
+        The other's batch may take longer than a row may be locked, but no longer than a statement.
+        """
         async with self._database.transaction() as transaction:
+            await transaction.execute(self._deleting("SET LOCAL lock_timeout TO 0"))
             await transaction.fetch_one(
-                Statement(
+                self._deleting(
                     "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)),"
-                    f" set_config('{AUDIT_SETTING}', $2, true)",
-                    None,
-                    writes=True,
+                    f" set_config('{AUDIT_SETTING}', $2, true)"
                 ),
                 f"test-coordinator-data-adapter/{self._database.schema}/retention",
                 self._database.tell(operation="prune"),
             )
+            await transaction.execute(self._deleting("SET LOCAL lock_timeout TO DEFAULT"))
             yield transaction
 
     async def _one(self, sql: str, *parameters: object) -> tuple[int, ...]:
