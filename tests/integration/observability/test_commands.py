@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -31,6 +32,7 @@ def call(make_factory, tmp_path):
             *(sys.executable, "-m", "test_coordinator_data_adapter", *arguments),
             cwd=tmp_path,
             env=os.environ
+            | {"COLUMNS": "200"}
             | {f"TEST_COORDINATOR_ADAPTER_{name}": value for name, value in settings.items()},
             stdout=asyncio.subprocess.PIPE,
         )
@@ -45,6 +47,18 @@ async def test_health_says_that_all_is_well(call):
 
     assert ended == 0
     assert json.loads(told)["status"] == "healthy"
+
+
+async def test_health_shows_what_there_is_to_know_of_the_backends(call):
+    ended, shown = await call("health")
+
+    postgres, redis = (
+        next(line for line in shown.decode().splitlines() if line.startswith(backend))
+        for backend in ("postgres", "redis")
+    )
+    assert ended == 0
+    assert re.search(r"version \d+.*schema observed at \w+.* 0 of \d+ connections in use", postgres)
+    assert re.search(r"version \d+.* 0 of \d+ connections in use", redis)
 
 
 async def test_prune_does_what_its_dry_run_says(call, make_factory):

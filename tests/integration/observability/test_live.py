@@ -23,6 +23,7 @@ from test_coordinator_data_adapter.observability import (
     BatchSent,
     CacheUsed,
     OperationEnded,
+    PoolClosed,
     PoolOpened,
     Probed,
     StateChanged,
@@ -243,21 +244,35 @@ async def test_spans_and_measurements_are_exported_by_the_conventions(make_facto
     meters.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("operation", "call"),
+    [
+        (
+            "test_results.get_by_id",
+            lambda factory, id_: factory.get_test_results_repository().get_by_id(id_),
+        ),
+        (
+            "test_results.create",
+            lambda factory, id_: factory.get_test_results_repository().create(
+                a_test_result(result_id=id_)
+            ),
+        ),
+        ("cache.get", lambda factory, id_: factory.get_cache_repository().get(id_)),
+    ],
+)
 async def test_calls_of_the_same_moment_share_a_trip_and_it_is_told_how_many(
-    make_factory, recorder
+    make_factory, recorder, operation, call
 ):
     async with make_factory(recorder) as factory:
-        results = factory.get_test_results_repository()
-        stored = await results.bulk_create([a_test_result() for _ in range(20)])
         recorder.facts.clear()
 
-        await asyncio.gather(*(results.get_by_id(result.result_id) for result in stored))
+        await asyncio.gather(*(call(factory, f"id-{number}") for number in range(20)))
 
     batches = recorder.of(BatchSent)
     alone = len(recorder.trips()) - len(batches)
     assert batches
     assert alone + sum(batch.calls for batch in batches) == 20
-    assert {batch.operation for batch in batches} == {"test_results.get_by_id"}
+    assert {batch.operation for batch in batches} == {operation}
     assert len(recorder.of(OperationEnded)) == 20
 
 
@@ -287,10 +302,16 @@ async def test_pools_states_and_probes_are_told(make_factory, recorder):
     async with make_factory(recorder) as factory:
         uses = {opened.backend: opened.use() for opened in recorder.of(PoolOpened)}
         await factory.health_check()
+        closed_early = recorder.of(PoolClosed)
 
     assert set(uses) == {"postgres", "redis"}
     assert uses["postgres"].limit == 30
     assert uses["postgres"].in_use == 0
+    assert closed_early == []
+    assert Counter(closed.backend for closed in recorder.of(PoolClosed)) == {
+        "postgres": 1,
+        "redis": 1,
+    }
     assert {(fact.backend, fact.state) for fact in recorder.of(StateChanged)} == {
         ("postgres", "live"),
         ("postgres", "closed"),

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from time import monotonic
 
 import pytest
 
@@ -248,6 +250,30 @@ async def test_a_prune_deletes_what_somebody_changes_while_it_waits(
 
     assert await pruned == 1
     assert [run.run_id for run in await test_runs.list_matching(TestRunQuery())] == ["restarted"]
+
+
+async def test_a_prune_leaves_the_server_to_others_after_each_batch(shared_place, test_results):
+    class Slow(Database):
+        async def fetch(self, *arguments, **options):
+            began = monotonic()
+            await asyncio.sleep(0.02)
+            rows = await super().fetch(*arguments, **options)
+            spans.append((began, monotonic()))
+            return rows
+
+    spans = []
+    database = Slow(DatabaseSettings(url=shared_place.application, schema=SCHEMA))
+    await test_results.bulk_create([a_test_result(created_at=NOON) for _ in range(3)])
+
+    pruned = await PostgresTestResultsRepository(database).prune(
+        NOON + timedelta(days=1), batch_size=1
+    )
+
+    await database.aclose()
+    assert pruned == 3
+    assert len(spans) == 4
+    for (began, ended), (again, _) in pairwise(spans):
+        assert again - ended > (ended - began) / 4
 
 
 async def test_duplicates_of_a_bulk_creation_are_named_whether_stored_or_given_twice(test_results):

@@ -19,6 +19,7 @@ from test_coordinator_data_adapter.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
+from test_coordinator_data_adapter.resilience.observation import Hooks
 from test_coordinator_data_adapter.testing.builders import a_service
 from test_coordinator_data_adapter.testing.servers import ThrowawayValkey
 
@@ -154,6 +155,30 @@ async def test_cancelled_calls_mix_up_no_replies_on_a_cluster(cluster_urls):
     assert keyspace.usage.in_use == 0
     await cache.aclose()
     await keyspace.aclose()
+
+
+async def test_a_trip_to_a_cluster_that_is_late_is_told_as_timed_out(cluster_urls, trips):
+    keyspace = Keyspace(
+        KeyspaceSettings(
+            url=cluster_urls[0].rpartition("/")[0],
+            namespace="test:late",
+            cluster=True,
+            socket_timeout=0.1,
+        ),
+        hooks_at=lambda _: Hooks(on_trip=trips.append),
+    )
+    cache = RedisCacheRepository(keyspace)
+    with contextlib.ExitStack() as paused:
+        for url in cluster_urls:
+            admin = paused.enter_context(redis.Redis.from_url(url))
+            admin.client_pause(600_000, all=False)
+            paused.callback(admin.client_unpause)
+        for call in (cache.set("key", 1), cache.set_many(dict.fromkeys(KEYS, 1))):
+            with pytest.raises(OutcomeUnknownError):
+                await call
+        await keyspace.aclose()
+
+    assert [trip.timed_out for trip in trips] == [True, True]
 
 
 async def test_a_cluster_that_is_not_announced_is_a_matter_of_configuration(

@@ -25,6 +25,7 @@ from test_coordinator_data_adapter.errors import (
     OverloadedError,
     UnavailableError,
 )
+from test_coordinator_data_adapter.resilience.observation import Hooks, PoolUse
 from test_coordinator_data_adapter.testing.builders import a_service
 from test_coordinator_data_adapter.testing.servers import ThrowawayValkey
 
@@ -47,6 +48,25 @@ async def keyspace(server):
     yield opened
     assert opened.usage.in_use == 0
     await opened.aclose()
+
+
+@pytest.fixture
+async def watched(server, trips):
+    """Makes keyspaces of which it is told what they send."""
+    opened: list[Keyspace] = []
+
+    def make(**settings: object) -> Keyspace:
+        opened.append(
+            Keyspace(
+                settings_of(server, **settings), hooks_at=lambda _: Hooks(on_trip=trips.append)
+            )
+        )
+        return opened[-1]
+
+    yield make
+    for keyspace in opened:
+        assert keyspace.usage.in_use == 0
+        await keyspace.aclose()
 
 
 @pytest.fixture
@@ -205,6 +225,62 @@ async def test_a_connection_that_died_unnoticed_costs_what_may_be_repeated_nothi
     hang_up(server)
     assert await services.update_heartbeat(service.service_id)
     assert keyspace.usage.open == 1
+
+
+async def test_a_trip_that_was_sent_again_is_told_as_such(server, watched, trips):
+    cache, _ = repositories(watched())
+    await cache.set("key", 1)
+    hang_up(server)
+
+    await cache.set("key", 2)
+
+    assert [(trip.command, trip.retries, trip.error) for trip in trips] == [
+        ("SET", 0, None),
+        ("SET", 1, None),
+    ]
+
+
+async def test_trips_that_are_late_are_told_as_timed_out_with_how_long_they_waited(
+    server, watched, trips
+):
+    keyspace = watched(pool_size=1, pool_timeout=0.1, socket_timeout=0.5)
+    cache, _ = repositories(keyspace)
+    await answers(keyspace)
+    trips.clear()
+    server.freeze()
+
+    await asyncio.gather(cache.set("a", 1), cache.set("b", 1), return_exceptions=True)
+
+    server.thaw()
+    first, second = sorted(trips, key=lambda trip: trip.took, reverse=True)
+    assert (type(first.error), first.timed_out) == (OutcomeUnknownError, True)
+    assert first.took > 0.4
+    assert (type(second.error), second.timed_out) == (OverloadedError, True)
+    assert (second.waited > 0.09, second.took) == (True, 0.0)
+
+
+async def test_calls_under_way_are_counted_and_told_as_abandoned_when_they_are_cancelled(
+    server, watched, trips
+):
+    keyspace = watched(pool_size=2)
+    await asyncio.gather(keyspace.probe(), keyspace.probe())
+    free = keyspace.pool_use()
+    trips.clear()
+    server.freeze()
+    calls = [asyncio.create_task(keyspace.probe()) for _ in range(5)]
+    async with asyncio.timeout(60):
+        while keyspace.usage.in_use < 2:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+    busy = keyspace.pool_use()
+
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+
+    server.thaw()
+    assert free == PoolUse(limit=2, in_use=0, idle=2, waiting=0)
+    assert busy == PoolUse(limit=2, in_use=2, idle=0, waiting=3)
+    assert [(trip.abandoned, trip.timed_out) for trip in trips] == [(True, False)] * 5
 
 
 class Relay:

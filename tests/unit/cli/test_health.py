@@ -1,5 +1,9 @@
+from __future__ import annotations
+
+import asyncio
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -7,6 +11,22 @@ from collections.abc import Iterator
 import pytest
 
 PREFIX = "TEST_COORDINATOR_ADAPTER_"
+AN_HOUR_TO_LOAD = """
+import sys, time
+from test_coordinator_data_adapter.cli import app
+
+class Clock:
+    passed, now = 0, time.monotonic
+
+    def find_spec(self, name, path, target=None):
+        if name in {"asyncpg", "redis"}:
+            self.passed += 3600
+
+clock = Clock()
+time.monotonic = lambda: Clock.now() + clock.passed
+sys.meta_path.insert(0, clock)
+app(["health", "--json"])
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +123,41 @@ def test_a_misconfigured_backend_is_a_failure(call, monkeypatch):
     assert result.exit_code == 2
     assert told["status"] == "misconfigured"
     assert told["redis"]["state"] == "misconfigured"
+
+
+def test_what_is_misconfigured_is_shown_also_where_strictness_would_have_it_raised(
+    call, monkeypatch
+):
+    monkeypatch.setenv(f"{PREFIX}STARTUP_STRICT", "true")
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", "redis://127.0.0.1:6379/0?ssl=true")
+
+    result, shown = call("health", "--json"), call("health")
+
+    told = json.loads(result.stdout)
+    assert (result.exit_code, shown.exit_code) == (2, 2)
+    assert told["redis"]["state"] == "misconfigured"
+    assert told["postgres"]["state"] == "unavailable"
+    assert "Status: misconfigured" in shown.stdout
+
+
+async def test_the_time_there_is_does_not_run_while_the_drivers_are_loaded(monkeypatch):
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv(f"{PREFIX}POSTGRES_URL", f"postgresql://u@127.0.0.1:{port}/db")
+        monkeypatch.setenv(f"{PREFIX}REDIS_URL", f"redis://127.0.0.1:{port}/0")
+        monkeypatch.setenv(f"{PREFIX}HEALTH_CHECK_TIMEOUT", "600")
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", AN_HOUR_TO_LOAD), stdout=asyncio.subprocess.PIPE
+        )
+        answer, _ = await program.communicate()
+
+    told = json.loads(answer)
+    assert told["factory_initialized"] is True
+    for backend in ("postgres", "redis"):
+        assert "within" not in told[backend]["error"]
 
 
 def test_a_server_that_never_answers_costs_no_more_than_the_time_there_is(

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import asyncio
 import re
 
@@ -15,6 +17,8 @@ from test_coordinator_data_adapter.interfaces import TestResultQuery
 from test_coordinator_data_adapter.observability import (
     BatchSent,
     CacheUsed,
+    Operation,
+    OperationEnded,
     Place,
     PoolClosed,
     PoolOpened,
@@ -109,6 +113,46 @@ async def test_a_scripted_session_is_accounted_for_operation_by_operation(regist
     expected['cache_lookups_total{cache="cache",kind="",result="miss"}'] = 1
     assert scraped(registry) == expected
     assert SECRET not in generate_latest(registry).decode()
+
+
+def samples_of(registry: CollectorRegistry, family: str) -> dict[tuple[str, str | None], float]:
+    """What a histogram of one series holds, by suffix and upper bound."""
+    return {
+        (sample.name.removeprefix(f"{PREFIX}{family}_"), sample.labels.get("le")): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name.startswith(PREFIX + family)
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "rows"), [(DuplicateError("taken"), None), (None, 3)], ids=["fails", "lists"]
+)
+def test_a_call_that_is_no_plain_one_takes_its_time_too(registry, observer, error, rows):
+    operation = Operation("scenarios", "get_all", "stub")
+
+    for seconds in (0.25, 2.0):
+        observer.notice(OperationEnded(operation, seconds, error, None, rows))
+
+    told = samples_of(registry, "operation_duration_seconds")
+    assert told["sum", None] == 2.25
+    assert [told["bucket", bound] for bound in ("0.1", "0.25", "1.0", "2.5")] == [0, 1, 1, 2]
+
+
+def test_a_batch_is_as_large_as_the_calls_that_share_it(registry, observer):
+    for calls in (3, 17, 600):
+        observer.notice(BatchSent("postgres", "test_results.get_by_id", calls))
+
+    told = samples_of(registry, "batch_calls")
+    assert told["sum", None] == 620
+    assert {bound: value for (suffix, bound), value in told.items() if suffix == "bucket"} == {
+        "2.0": 0,
+        "4.0": 1,
+        "8.0": 1,
+        "16.0": 1,
+        **dict.fromkeys(("32.0", "64.0", "128.0", "256.0", "512.0"), 2),
+        "+Inf": 3,
+    }
 
 
 def test_trips_are_timed_by_operation_and_command(registry, observer):

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import asyncio
 import math
 
@@ -8,6 +10,7 @@ from test_coordinator_data_adapter.errors import UnavailableError
 from test_coordinator_data_adapter.observability import (
     BatchSent,
     CacheUsed,
+    Operation,
     OperationEnded,
     Place,
     PoolClosed,
@@ -18,6 +21,7 @@ from test_coordinator_data_adapter.observability import (
     Trip,
     TripEnded,
 )
+from test_coordinator_data_adapter.observability.log import OperationLog
 from test_coordinator_data_adapter.observability.watch import Watch
 from test_coordinator_data_adapter.resilience.coalescing import Coalescer
 from test_coordinator_data_adapter.resilience.events import EventLog
@@ -100,7 +104,7 @@ async def test_a_trip_outside_any_operation_is_told(recorder):
 @pytest.mark.parametrize("observed", [True, False])
 async def test_a_slow_statement_is_a_warning_with_its_operation(recorder, logs, observed):
     watch = Watch([recorder] if observed else [], EventLog(), slow_after=1.0)
-    trip = a_trip(command="SELECT $1", took=1.25, waited=0.5, entity="test_result")
+    trip = a_trip(command="SELECT $1", took=1.25, waited=0.5, entity="test_result", rows=7)
     results = watch.repository(Travelling(watch.hooks(PLACE).on_trip, trip), "postgres")
 
     await results.get_by_id("r")
@@ -111,8 +115,36 @@ async def test_a_slow_statement_is_a_warning_with_its_operation(recorder, logs, 
     assert entry["backend"] == "postgres"
     assert entry["duration_ms"] == 1250
     assert entry["waited_ms"] == 500
+    assert entry["rows"] == 7
     assert entry["statement"] == "SELECT $1"
     assert entry["abandoned"] is False
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "more"),
+    [
+        (None, "operation_succeeded", {}),
+        (UnavailableError("gone"), "operation_failed", {"outcome": "UnavailableError"}),
+    ],
+)
+def test_an_operation_is_logged_with_its_milliseconds_and_its_rows(logs, error, event, more):
+    operation = Operation("test_results", "bulk_create", "postgres")
+
+    OperationLog(EventLog("DEBUG")).notice(OperationEnded(operation, 1.25, error, 7, 3))
+
+    assert logs == [
+        {
+            "event": event,
+            "log_level": "debug",
+            "port": "test_results",
+            "method": "bulk_create",
+            "backend": "postgres",
+            "duration_ms": 1250,
+            "rows_in": 7,
+            "rows_out": 3,
+            **more,
+        }
+    ]
 
 
 def test_only_slow_trips_have_to_be_told_where_nobody_observes():

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -132,6 +134,7 @@ async def test_a_backend_that_comes_later_is_found_in_the_background(
     assert supervisor.is_live
     assert supervised.pauses == [0.5, 1.0, 2.0]
     assert names(told) == [("warning", "backend_unavailable"), ("info", "backend_recovered")]
+    assert told[0]["still_works"] == "everything, in memory"
     await supervisor.stop()
 
 
@@ -181,6 +184,8 @@ async def test_an_attempt_that_hangs_ends_at_its_deadline() -> None:
 
     assert health["state"] == "unavailable"
     assert "0.01 s" in health["error"]
+    (probed,) = [fact for fact in supervised.observed if isinstance(fact, Probed)]
+    assert probed.took >= 0.009
     await supervised.supervisor.stop()
 
 

@@ -25,7 +25,7 @@ from test_coordinator_data_adapter.errors import (
     UnavailableError,
 )
 from test_coordinator_data_adapter.resilience.backoff import Backoff
-from test_coordinator_data_adapter.resilience.observation import Hooks
+from test_coordinator_data_adapter.resilience.observation import Hooks, PoolUse
 
 SELECT_ONE = Statement("SELECT 1 AS one", None, writes=False)
 PID = Statement("SELECT pg_backend_pid() AS pid", None, writes=False)
@@ -185,14 +185,14 @@ async def test_every_session_is_set_up(make_database, url, reading):
     )
     names = (
         "application_name timezone statement_timeout lock_timeout"
-        " idle_in_transaction_session_timeout search_path"
+        " idle_in_transaction_session_timeout search_path client_connection_check_interval"
     )
 
     row = await database.fetch_one(
         reading("SELECT " + ", ".join(f"current_setting('{name}')" for name in names.split()))
     )
 
-    assert list(row) == ["set-up", "UTC", "7500ms", "1500ms", "7s", '"waist"']
+    assert list(row) == ["set-up", "UTC", "7500ms", "1500ms", "7s", '"waist"', "1s"]
 
 
 async def test_the_name_in_the_url_wins(make_database, url, reading):
@@ -690,9 +690,11 @@ async def test_whoever_waits_is_counted(make_database, url):
     async with database.transaction():
         waiting = [asyncio.create_task(database.fetch_one(SELECT_ONE)) for _ in range(3)]
         await eventually(lambda: asyncio.sleep(0, database.pool_status().waiting), 3)
+        busy = database.pool_use()
     await asyncio.gather(*waiting)
 
-    assert database.pool_status().waiting == 0
+    assert busy == PoolUse(limit=1, in_use=1, idle=0, waiting=3)
+    assert database.pool_use() == PoolUse(limit=1, in_use=0, idle=1, waiting=0)
 
 
 async def test_a_session_gets_the_only_connection_although_it_was_leased(make_database, url):
@@ -931,12 +933,13 @@ async def test_repeats_and_time_outs_are_told(make_database, url):
         await make_database(url, hooks=hooks).fetch_one(FAIL, "40001", 100)
     with pytest.raises(OverloadedError):
         await make_database(url, statement_timeout=0.1, hooks=hooks).fetch(SLEEP, 25)
+    with pytest.raises(OverloadedError):
+        await make_database(url, hooks=hooks).fetch_one(FAIL, "55P03", 100)
 
     assert [(trip.retries, trip.timed_out) for trip in trips] == [
         (0, False),
         (1, False),
-        (0, True),
-        (1, True),
+        *[(0, True), (1, True)] * 2,
     ]
 
 
