@@ -40,6 +40,16 @@ def test_importing_it_imports_nothing_heavy_that_was_not_asked_for(module):
     assert result.stdout == "[]\n"
 
 
+def test_the_command_line_loads_no_driver_before_one_is_needed():
+    result = python(
+        "-c",
+        "import sys, test_coordinator_data_adapter.cli;"
+        "print(sorted({'alembic', 'asyncpg', 'redis', 'sqlalchemy'} & set(sys.modules)))",
+    )
+
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
 def test_importing_the_package_warns_of_nothing():
     result = python("-W", "error", "-c", "import test_coordinator_data_adapter")
 

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from test_coordinator_data_adapter.adapters.redis.acl import USER, acl_rules, sentinel_acl_rules
-from test_coordinator_data_adapter.adapters.redis.address import KeyspaceSettings, parse_address
 from test_coordinator_data_adapter.cli.store import run
 from test_coordinator_data_adapter.config import AdapterConfig
 
@@ -42,6 +40,9 @@ def _acl(
 
 
 def _lines(head: str, config: AdapterConfig) -> list[str]:
+    from test_coordinator_data_adapter.adapters.redis.acl import USER, acl_rules, sentinel_acl_rules
+    from test_coordinator_data_adapter.adapters.redis.address import KeyspaceSettings, parse_address
+
     registry = f"{config.redis_registry}:"
     address = parse_address(
         KeyspaceSettings(

@@ -25,7 +25,8 @@ KINDS: Final[tuple[Kind, ...]] = ("chaos_events", "test_results", "test_runs", "
 
 Kept: TypeAlias = Literal["unfinished", "last_runs", "run_is_kept", "in_use"]
 """Why something old stays: its run is pending or running; its run is among the last of its
-scenario; it hangs on such a run; the scenario is neither archived nor deprecated."""
+scenario; it hangs on such a run; the scenario is neither archived nor deprecated. Reports tell
+them in this order."""
 
 OnProgress: TypeAlias = Callable[[Kind, int, int], None]
 """Told after every batch: the kind, how many of it are gone, how many will go."""

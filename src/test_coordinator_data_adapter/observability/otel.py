@@ -223,7 +223,8 @@ class OpenTelemetryObserver:
                 self._cache_keys.add(keys, attributes)
 
     def _observe_states(self, _options: CallbackOptions) -> Iterable[Observation]:
-        for backend, state in self._states.items():
+        # A reader may ask from a thread of its own.
+        for backend, state in list(self._states.items()):
             for known in STATES:
                 yield Observation(int(known == state), _backend(backend, state=known))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import Final, get_args
 
 from test_coordinator_data_adapter.adapters.stub.store import MemoryStore
 from test_coordinator_data_adapter.interfaces.retention import (
@@ -42,7 +42,11 @@ class _Sorting:
 
     def report(self) -> KindReport:
         pruned = len(self.going)
-        return KindReport(pruned + sum(self.kept.values()), pruned, self.kept)
+        order: tuple[Kept, ...] = get_args(Kept)
+        kept: dict[Kept, int] = {
+            reason: self.kept[reason] for reason in order if reason in self.kept
+        }
+        return KindReport(pruned + sum(kept.values()), pruned, kept)
 
 
 class StubRetentionRepository(RetentionRepository):

@@ -191,6 +191,18 @@ class RetentionSuite(Suite):
         assert told.kinds["test_results"] == report(0, {"run_is_kept": 4})
         assert await stores.left() == before
 
+    async def test_reasons_to_stay_are_told_in_one_order_however_they_come(
+        self, stores: RetentionStores
+    ) -> None:
+        await stores.a_run("last", OLD, scenario_id="a")
+        await stores.a_run("works", OLD, scenario_id="b", status=RunStatus.RUNNING)
+
+        told = await stores.retention.survey(
+            RetentionPolicy(test_runs=LIMIT, chaos_events=LIMIT, keep_last_runs=1)
+        )
+
+        assert list(told.kinds["test_runs"].kept) == ["unfinished", "last_runs"]
+
     async def test_the_last_runs_of_each_scenario_stay_whatever_their_age(
         self, stores: RetentionStores
     ) -> None:
