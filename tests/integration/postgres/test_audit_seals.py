@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 
@@ -8,20 +9,22 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner
 
+from test_coordinator_data_adapter.adapters.postgres import seals as sealing
 from test_coordinator_data_adapter.adapters.postgres.database import Database
 from test_coordinator_data_adapter.adapters.postgres.roles import role_statements
 from test_coordinator_data_adapter.adapters.postgres.seals import _SEALED, Seals
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.cli import app
+from test_coordinator_data_adapter.cli import audit as commands
 from test_coordinator_data_adapter.errors import DataIntegrityError
 from test_coordinator_data_adapter.models.values import MAX_MOMENT
 from test_coordinator_data_adapter.testing.builders import a_test_result, a_test_run
 
 SCHEMA = "test_coordinator"
 TRAIL = f"{SCHEMA}.audit_records"
-WAITS = (
-    "SELECT EXISTS (SELECT FROM pg_stat_activity"
-    " WHERE wait_event_type = 'Lock' AND datname = current_database())"
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE wait_event_type = 'Lock' AND datname = current_database()"
 )
 FORGERY = f"INSERT INTO {TRAIL} (record_id, actor, operation, kind) OVERRIDING SYSTEM VALUE VALUES"
 
@@ -40,9 +43,22 @@ async def held(place, repositories_at):
 
 @pytest.fixture
 async def seals(place):
-    database = Database(DatabaseSettings(url=place.owner, schema=SCHEMA))
+    database = Database(DatabaseSettings(url=place.owner, schema=SCHEMA, lock_timeout=20.0))
     yield Seals(database)
     await database.aclose()
+
+
+@pytest.fixture
+def _few_at_once(monkeypatch):
+    """Three records make a seal, and two are read at once."""
+    monkeypatch.setattr(sealing, "_IN_A_SEAL", 3)
+    monkeypatch.setattr(sealing, "_AT_ONCE", 2)
+
+
+async def somebody_waits(watcher, number=1):
+    async with asyncio.timeout(60):
+        while await watcher.fetchval(WAITING) < number:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -238,16 +254,103 @@ async def test_a_record_that_is_not_committed_yet_belongs_to_the_next_seal(
     transaction = writer.transaction()
     await transaction.start()
     await writer.execute(f"UPDATE {SCHEMA}.test_runs SET exit_code = 1")
-    sealing = asyncio.create_task(seals.seal())
+    seal = asyncio.create_task(seals.seal())
     watcher = await connect(place.admin)
-    while not await watcher.fetchval(WAITS):  # noqa: ASYNC110 - no event tells
-        await asyncio.sleep(0.01)
+    await somebody_waits(watcher)
     await transaction.commit()
 
-    sealed = await sealing
+    sealed = await seal
 
     assert sealed.records == 11
     assert (await seals.verify()).problem is None
+
+
+async def test_two_that_seal_at_once_take_turns(held, seals, superuser, place, connect):
+    watcher = await connect(place.admin)
+    async with superuser.transaction():
+        await superuser.execute(f"LOCK TABLE {SCHEMA}.audit_seals IN SHARE MODE")
+        both = [asyncio.create_task(seals.seal()) for _ in range(2)]
+        await somebody_waits(watcher, len(both))
+
+    verdicts = await asyncio.gather(*both)
+
+    assert sorted((verdict.seals, verdict.records) for verdict in verdicts) == [(0, 0), (1, 8)]
+    assert len({verdict.digest for verdict in verdicts}) == 1
+    assert (await seals.verify()).problem is None
+
+
+async def test_a_turn_to_seal_is_waited_for_longer_than_a_lock(held, place, superuser, connect):
+    watcher = await connect(place.admin)
+    settings = DatabaseSettings(url=place.owner, schema=SCHEMA, lock_timeout=0.1)
+    impatient = Database(settings)
+    async with superuser.transaction():
+        await superuser.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            f"test-coordinator-data-adapter/{SCHEMA}/seals",
+        )
+        sealing = asyncio.create_task(Seals(impatient).seal())
+        await somebody_waits(watcher)
+        await asyncio.sleep(0.3)
+
+    assert (await sealing).records == 8
+    await impatient.aclose()
+
+
+async def test_what_is_deleted_while_it_is_verified_is_no_difference(
+    held, seals, superuser, place, connect
+):
+    await seals.seal()
+    watcher = await connect(place.admin)
+    async with superuser.transaction():
+        await superuser.execute(f"LOCK TABLE {TRAIL} IN ACCESS EXCLUSIVE MODE")
+        verifying = asyncio.create_task(seals.verify())
+        await somebody_waits(watcher)
+        await superuser.execute(f"DELETE FROM {TRAIL}")
+
+    verdict = await verifying
+
+    assert (verdict.problem, verdict.seals, verdict.records) == (None, 1, 8)
+
+
+@pytest.mark.usefixtures("_few_at_once")
+async def test_more_records_than_a_seal_covers_make_several_that_follow_each_other(
+    held, seals, superuser
+):
+    first = await seals.seal()
+    await held.test_runs.create(a_test_run())
+    second = await seals.seal()
+
+    rows = await superuser.fetch(f"SELECT * FROM {SCHEMA}.audit_seals ORDER BY seal_id")
+    verdict = await seals.verify(anchor=first.digest)
+
+    assert [(row["seal_id"], row["record_ids"]) for row in rows] == [
+        (1, [1, 2, 3]),
+        (2, [4, 5, 6]),
+        (3, [7, 8]),
+        (4, [9]),
+    ]
+    assert (first.seals, first.records, second.seals, second.records) == (3, 8, 1, 1)
+    assert (verdict.problem, verdict.seals, verdict.records) == (None, 4, 9)
+    assert verdict.digest == second.digest
+
+
+@pytest.mark.usefixtures("_few_at_once")
+async def test_a_record_far_behind_the_first_of_its_seal_is_compared_too(held, seals, superuser):
+    await seals.seal()
+
+    await superuser.execute(f"UPDATE {TRAIL} SET actor = 'nobody' WHERE record_id = 6")
+
+    assert (await seals.verify()).problem == "record 6 was changed"
+
+
+@pytest.mark.usefixtures("_few_at_once")
+async def test_old_records_go_to_the_last_of_them_however_many_there_are(held, seals, superuser):
+    await seals.seal()
+
+    pruned = await seals.prune(MAX_MOMENT)
+
+    assert (pruned.records, pruned.first_seal) == (8, 4)
+    assert await superuser.fetchval(f"SELECT count(*) FROM {TRAIL}") == 0
 
 
 async def test_the_service_can_neither_make_nor_change_seals(held, place, connect):
@@ -262,14 +365,15 @@ async def test_the_service_can_neither_make_nor_change_seals(held, place, connec
             await service.execute(statement)
 
 
-async def call(place, *arguments):
+async def call(place, *arguments, days=None):
     """Calls the command line in this process, as the service of that database."""
     others = {name: None for name in os.environ if name.startswith("TEST_COORDINATOR_ADAPTER_")}
     settings = {
         "TEST_COORDINATOR_ADAPTER_POSTGRES_URL": place.application,
         "TEST_COORDINATOR_ADAPTER_MIGRATION_URL": place.auditor,
         "TEST_COORDINATOR_ADAPTER_REDIS_URL": "redis://127.0.0.1:1",
-        "COLUMNS": "120",
+        "TEST_COORDINATOR_ADAPTER_AUDIT_RETENTION_DAYS": days,
+        "COLUMNS": "200",
     }
     return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=others | settings)
 
@@ -295,6 +399,33 @@ async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuse
     assert (bad.exit_code, bad.stdout) == (1, "record 2 was changed\n")
 
 
+async def test_a_digest_is_an_anchor_however_it_was_written_down(held, place, seals):
+    kept = (await seals.seal()).digest
+    await held.test_runs.create(a_test_run())
+    await seals.seal()
+    verify = ["audit", "verify", "--url", place.owner, "--anchor"]
+
+    good = await call(place, *verify, f" {kept.upper()}\n")
+    another = await call(place, *verify, f"{'0' * 64}")
+
+    assert (good.exit_code, good.stdout) == (0, "nothing differs\n"), good.output
+    assert another.exit_code == 1
+
+
+async def test_the_command_verifies_from_the_seal_it_is_told(held, place, seals, superuser):
+    await seals.seal()
+    await held.test_runs.create(a_test_run())
+    await seals.seal()
+    await superuser.execute(f"DELETE FROM {TRAIL} WHERE record_id <= 8")
+
+    all_of_it = await call(place, "audit", "verify", "--url", place.owner)
+    rest = await call(place, "audit", "verify", "--url", place.owner, "--from", "2")
+
+    assert (all_of_it.exit_code, all_of_it.stdout) == (1, "record 1 was removed\n")
+    assert (rest.exit_code, rest.stdout) == (0, "nothing differs\n")
+    assert "Seals: 1. Records: 1. Not sealed: 0." in rest.stderr
+
+
 async def test_a_role_that_may_not_seal_is_told_whose_url_to_give(held, place):
     refused = await call(place, "audit", "seal", "--url", place.application)
 
@@ -313,12 +444,37 @@ async def test_the_commands_show_a_history_and_export_the_trail(held, place, sup
     later = await call(place, "audit", "export", "--since", middle.isoformat())
     unclear = await call(place, "audit", "export", "--since", "2026-05-06T07:08:09")
 
-    assert "status_change" in shown.stdout
+    drawn = shown.stdout.splitlines()
+    created, started = (line for line in drawn if place.application_role in line)
+    assert created.split()[-2:] == ["create", place.application_role]
+    assert "status_change" in started
+    assert started.endswith(" started_at, status, updated_at")
     assert [json.loads(line)["record_id"] for line in listed.stdout.splitlines()] == [1, 2]
     lines = [json.loads(line) for line in everything.stdout.splitlines()]
     assert [line["record_id"] for line in lines] == list(range(1, 9))
     assert [json.loads(line)["record_id"] for line in later.stdout.splitlines()] == [5, 6, 7, 8]
     assert unclear.exit_code == 2
+
+
+async def test_the_trail_is_printed_as_it_comes_and_never_held_as_a_whole(held, place, monkeypatch):
+    monkeypatch.setattr(commands, "_AT_ONCE", 2)
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_URL", place.application)
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_REDIS_URL", "redis://127.0.0.1:1")
+    loop = asyncio.get_running_loop()
+
+    class Screen(io.StringIO):
+        def write(self, text):
+            if not self.getvalue():
+                late = held.test_runs.create(a_test_run())
+                asyncio.run_coroutine_threadsafe(late, loop).result(60)
+            return super().write(text)
+
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    await asyncio.to_thread(app, ["audit", "export"], standalone_mode=False)
+
+    printed = [json.loads(line)["record_id"] for line in screen.getvalue().splitlines()]
+    assert printed == list(range(1, 10))
 
 
 async def test_whole_seals_of_old_records_go_and_the_rest_still_verifies(held, seals, superuser):
@@ -352,14 +508,22 @@ async def test_a_seal_with_one_young_record_stays(held, seals, superuser):
     assert (await seals.prune(youngest)).records == 0
 
 
-async def test_the_command_prunes_by_its_setting(held, place, seals, monkeypatch):
+async def test_the_command_prunes_by_its_setting(held, place, seals, superuser):
+    await superuser.execute(f"UPDATE {TRAIL} SET recorded_at = recorded_at - interval '31 days'")
+    await seals.seal()
+    await held.test_runs.create(a_test_run())
+    await superuser.execute(
+        f"UPDATE {TRAIL} SET recorded_at = recorded_at - interval '29 days' WHERE record_id = 9"
+    )
     await seals.seal()
     arguments = ["audit", "prune", "--url", place.owner]
 
-    kept = await asyncio.to_thread(CliRunner().invoke, app, arguments)
-    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_AUDIT_RETENTION_DAYS", "30")
-    young = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    kept = await call(place, *arguments)
+    pruned = await call(place, *arguments, days="30")
+    again = await call(place, *arguments, days="30")
 
-    assert (kept.exit_code, young.exit_code) == (0, 0)
+    assert (kept.exit_code, pruned.exit_code, again.exit_code) == (0, 0, 0)
     assert "everything is kept" in kept.output
-    assert "Records deleted: 0" in young.output
+    assert "Records deleted: 8. Verify with --from 2." in pruned.output
+    assert "Records deleted: 0. Verify with --from 2." in again.output
+    assert await superuser.fetchval(f"SELECT min(record_id) FROM {TRAIL}") == 9

@@ -5,6 +5,7 @@ import json
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from test_coordinator_data_adapter.adapters.postgres import (
     PostgresChaosEventsRepository,
@@ -13,6 +14,7 @@ from test_coordinator_data_adapter.adapters.postgres import (
     PostgresTestRunsRepository,
 )
 from test_coordinator_data_adapter.adapters.postgres.audit import PostgresAuditRepository
+from test_coordinator_data_adapter.adapters.postgres.audit_setting import AUDIT_SETTING
 from test_coordinator_data_adapter.adapters.postgres.database import Database
 from test_coordinator_data_adapter.adapters.postgres.migration import migrate
 from test_coordinator_data_adapter.adapters.postgres.retention import (
@@ -22,9 +24,11 @@ from test_coordinator_data_adapter.adapters.postgres.roles import role_statement
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.errors import DuplicateError
 from test_coordinator_data_adapter.interfaces.audit import audit_context
+from test_coordinator_data_adapter.interfaces.queries import AuditQuery
 from test_coordinator_data_adapter.interfaces.retention import RetentionPolicy
 from test_coordinator_data_adapter.models import EventStatus, RunStatus
 from test_coordinator_data_adapter.models.values import MAX_MOMENT
+from test_coordinator_data_adapter.resilience.observation import Hooks
 from test_coordinator_data_adapter.testing.builders import (
     a_chaos_event,
     a_scenario,
@@ -34,12 +38,37 @@ from test_coordinator_data_adapter.testing.builders import (
 
 SCHEMA = "test_coordinator"
 TRAIL = f"{SCHEMA}.audit_records"
+EVERYTHING = RetentionPolicy(
+    scenarios=None,
+    test_runs=MAX_MOMENT,
+    chaos_events=MAX_MOMENT,
+    test_results=MAX_MOMENT,
+    keep_last_runs=0,
+)
+WRITES = {
+    "a row": lambda single: PostgresTestRunsRepository(single).create(a_test_run()),
+    "a change": lambda single: PostgresTestRunsRepository(single).start_run("r"),
+    "rows at once": lambda single: PostgresTestResultsRepository(single).bulk_create(
+        [a_test_result(), a_test_result()]
+    ),
+    "a prune": lambda single: PostgresTestResultsRepository(single).prune(MAX_MOMENT),
+    "a sweep": lambda single: PostgresRetentionRepository(single).sweep(EVERYTHING),
+}
 
 
 @pytest.fixture
 async def database(place):
     """The waist over a database of the test's own, whose settings name an actor."""
     settings = DatabaseSettings(url=place.application, schema=SCHEMA, audit_actor="the service")
+    database = Database(settings)
+    yield database
+    await database.aclose()
+
+
+@pytest.fixture
+async def single(place):
+    """The waist over one connection: whatever is asked of it travels there."""
+    settings = DatabaseSettings(url=place.application, schema=SCHEMA, pool_size=1, max_overflow=0)
     database = Database(settings)
     yield database
     await database.aclose()
@@ -68,6 +97,13 @@ async def bare(place, connect):
         "jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog"
     )
     return connection
+
+
+@pytest.fixture
+async def _tables_of_its_own(place, connect):
+    """The service may make tables that last as long as its session."""
+    admin = await connect(place.admin)
+    await admin.execute(f'GRANT TEMPORARY ON DATABASE "{place.admin.rpartition("/")[2]}" TO PUBLIC')
 
 
 async def told(bare, columns="operation", condition="true"):
@@ -176,6 +212,41 @@ async def test_what_does_not_come_from_this_library_is_recorded_with_the_role(
         run.run_id,
     )
     assert (await told(bare, "after"))[-1] == {"exit_code": 3}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_who_acted_is_forgotten_when_the_write_is_over_whoever_uses_the_connection_next(
+    single, bare, place, write
+):
+    await PostgresScenariosRepository(single).create(a_scenario())
+    await PostgresTestResultsRepository(single).create(a_test_result())
+    await PostgresTestRunsRepository(single).create(
+        a_test_run(run_id="r", status=RunStatus.PENDING)
+    )
+    with audit_context(actor="ann", correlation_id="c1", reason="drill"):
+        await write(single)
+
+    async with single.session_maker()() as session, session.begin():
+        await session.execute(text(f"UPDATE {SCHEMA}.scenarios SET description = 'by hand'"))
+
+    assert (await told(bare, "actor, correlation_id, reason"))[-1] == (
+        place.application_role,
+        None,
+        None,
+    )
+
+
+async def test_what_a_session_says_of_itself_is_cut_to_what_a_record_holds(
+    database, test_runs, bare
+):
+    run = await test_runs.create(a_test_run())
+    said = json.dumps({"actor": "a" * 300, "correlation_id": "c" * 300})
+
+    await bare.execute("SELECT set_config($1, $2, false)", AUDIT_SETTING, said)
+    await bare.execute(f"UPDATE {SCHEMA}.test_runs SET exit_code = 3")
+
+    record = (await PostgresAuditRepository(database).history("test_run", run.run_id))[-1]
+    assert (record.actor, record.correlation_id) == ("a" * 255, "c" * 255)
 
 
 @pytest.mark.parametrize(
@@ -300,16 +371,9 @@ async def test_deleting_many_rows_in_one_statement_is_a_prune_of_one_record(test
 
 async def test_retention_prunes_even_when_it_takes_a_single_row(database, test_runs, bare):
     run = await test_runs.create(a_test_run(status=RunStatus.PASSED))
-    policy = RetentionPolicy(
-        scenarios=None,
-        test_runs=MAX_MOMENT,
-        chaos_events=None,
-        test_results=None,
-        keep_last_runs=0,
-    )
 
     with audit_context(reason="kept long enough"):
-        await PostgresRetentionRepository(database).sweep(policy)
+        await PostgresRetentionRepository(database).sweep(EVERYTHING)
 
     assert await told(bare, "operation, entity_ids, reason", "operation <> 'create'") == [
         ("prune", [run.run_id], "kept long enough")
@@ -350,17 +414,32 @@ async def test_the_service_can_neither_write_nor_change_nor_delete_records(bare,
         await bare.execute(statement)
 
 
-async def test_the_service_cannot_slip_a_table_of_its_own_under_the_triggers(
-    place, connect, test_runs, bare
-):
-    admin = await connect(place.admin)
-    await admin.execute(f'GRANT TEMPORARY ON DATABASE "{place.admin.rpartition("/")[2]}" TO PUBLIC')
+@pytest.mark.usefixtures("_tables_of_its_own")
+async def test_the_service_cannot_slip_a_table_of_its_own_under_the_triggers(test_runs, bare):
     await bare.execute("CREATE TEMPORARY TABLE audit_records (LIKE " + TRAIL + ")")
     await test_runs.create(a_test_run())
 
     await bare.execute(f"UPDATE {SCHEMA}.test_runs SET exit_code = 3")
 
     assert await told(bare) == ["create", "update"]
+
+
+@pytest.mark.usefixtures("_tables_of_its_own")
+async def test_the_service_cannot_have_what_it_makes_up_in_a_table_of_its_own_recorded(bare):
+    await bare.execute(f"CREATE TEMPORARY TABLE own (LIKE {SCHEMA}.test_runs)")
+    functions = await bare.fetch(
+        "SELECT oid::regprocedure::text FROM pg_proc"
+        " WHERE pronamespace = $1::regnamespace AND prorettype = 'trigger'::regtype",
+        SCHEMA,
+    )
+
+    for (function,) in functions:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied for func"):
+            await bare.execute(
+                f"CREATE TRIGGER forges AFTER INSERT ON own"
+                f" FOR EACH ROW EXECUTE FUNCTION {function}"
+            )
+    assert f"{SCHEMA}.audit_insert_test_runs()" in {function for (function,) in functions}
 
 
 async def test_nobody_truncates_what_is_recorded_not_even_a_superuser(place, connect):
@@ -421,3 +500,19 @@ async def test_scenarios_are_recorded_too(place, bare, repositories_at):
     assert await told(bare, "kind, entity_id, actor") == [
         ("scenario", scenario.scenario_id, place.application_role)
     ]
+
+
+async def test_the_trail_is_fetched_in_parts_no_larger_than_was_asked_for(place, test_runs):
+    for _ in range(7):
+        await test_runs.create(a_test_run())
+    trips = []
+    settings = DatabaseSettings(url=place.application, schema=SCHEMA)
+    database = Database(settings, hooks_at=lambda _: Hooks(on_trip=trips.append))
+    audit = PostgresAuditRepository(database)
+
+    streamed = [record async for record in audit.stream(AuditQuery(), batch_size=2)]
+    page = await audit.find(AuditQuery(), limit=3)
+    await database.aclose()
+
+    assert (len(streamed), len(page.items)) == (7, 3)
+    assert [trip.rows for trip in trips] == [2, 2, 2, 1, 4]

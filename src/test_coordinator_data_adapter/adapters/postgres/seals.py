@@ -108,7 +108,8 @@ class Seals:
             )
         end: int = row[0] if row else 0
         async with self._database.transaction() as transaction:
-            # Two that seal at once take turns.
+            # Two that seal at once take turns, however long the first one's is.
+            await transaction.execute(Statement("SET LOCAL lock_timeout TO 0", None, writes=False))
             row = await transaction.fetch_one(
                 _reading(
                     "SELECT pg_advisory_xact_lock(hashtextextended($1, 0)),"

@@ -537,6 +537,15 @@ async def test_copy_may_take_longer_than_its_deadline_as_long_as_it_goes_on(make
     assert await count(database) == 250
 
 
+async def test_what_comes_after_a_copy_has_its_deadline_again(make_database, url, reading):
+    database = make_database(url, pool_size=1, max_overflow=0, statement_timeout=7.0)
+
+    await database.copy("things", {"id": str}, [("one",)])
+
+    (deadline,) = await database.fetch_one(reading("SHOW statement_timeout"))
+    assert deadline == "7s"
+
+
 async def test_copy_lets_others_have_their_turn(database):
     turns = 0
 
