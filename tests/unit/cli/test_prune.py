@@ -88,7 +88,7 @@ def test_the_table_tells_the_same_to_people(call, arguments, going, done):
     assert f"Kind Old {going} Kept Why" in drawn
     assert "chaos events 4 1 3 3 run is kept" in drawn
     assert "test results 5 5 0" in drawn
-    assert "test runs 4 1 3 1 last runs, 2 unfinished" in drawn
+    assert "test runs 4 1 3 2 unfinished, 1 last runs" in drawn
     assert "scenarios 3 1 2 2 in use" in drawn
     assert drawn[-2:] == [done, "Held in memory (gone when this command ends)."]
 
