@@ -388,12 +388,12 @@ async def test_a_lock_is_not_waited_for_again_when_time_is_too_short_for_it(
 
 async def test_callers_at_once_wait_for_a_connection_as_long_as_they_may(make_database, url):
     database = make_database(
-        url, pool_size=1, max_overflow=1, connect_timeout=1.0, pool_timeout=60.0
+        url, pool_size=1, max_overflow=1, connect_timeout=0.6, pool_timeout=60.0
     )
 
-    answers = await asyncio.gather(*(database.fetch(SLEEP, 0.6) for _ in range(8)))
+    answers = await asyncio.gather(*(database.fetch(SLEEP, 0.4) for _ in range(6)))
 
-    assert len(answers) == 8
+    assert len(answers) == 6
     assert database.pool_status().open <= 2
 
 
