@@ -144,6 +144,17 @@ class Unbroken:
 
 @pytest.fixture
 def every_observer() -> Iterator[list[Observer]]:
+    """All of them, for one test."""
+    yield from watched_by_every_observer()
+
+
+@pytest.fixture(scope="module")
+def every_observer_for_long() -> Iterator[list[Observer]]:
+    """All of them, for the tests of a module."""
+    yield from watched_by_every_observer()
+
+
+def watched_by_every_observer() -> Iterator[list[Observer]]:
     """Prometheus, OpenTelemetry with exporters, and one that holds starts to ends.
 
     The test fails in which one of them raises, or is told of a call that never ends.

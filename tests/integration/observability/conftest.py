@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import asyncpg
 import pytest
@@ -34,24 +34,45 @@ def database_url(postgres_server: DatabaseServer) -> Iterator[str]:
     asyncio.run(postgres_server.drop_database(url))
 
 
+@pytest.fixture(scope="session")
+def backends(database_url: str, redis_server: KeyspaceServer) -> dict[str, str]:
+    """The settings that lead to both."""
+    return {
+        "service_instance_name": INSTANCE,
+        "postgres_url": database_url,
+        "redis_url": redis_server.url,
+    }
+
+
+@pytest.fixture(scope="session")
+def empty_tables(database_url: str) -> Callable[[], Awaitable[None]]:
+    """Removes whatever an earlier test stored."""
+
+    async def empty_tables() -> None:
+        connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+        await connection.execute(";".join(f"DELETE FROM {INSTANCE}.{table}" for table in TABLES))
+        await connection.close()
+
+    return empty_tables
+
+
 @pytest.fixture
 async def make_factory(
-    database_url: str, redis_server: KeyspaceServer, namespace: str, monkeypatch, tmp_path
+    backends: dict[str, str],
+    empty_tables: Callable[[], Awaitable[None]],
+    namespace: str,
+    monkeypatch,
+    tmp_path,
 ) -> AsyncIterator[MakeFactory]:
     """Makes factories over empty tables and a namespace of the test's own; closes them."""
     monkeypatch.chdir(tmp_path)
-    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
-    for table in TABLES:
-        await connection.execute(f"DELETE FROM {INSTANCE}.{table}")
-    await connection.close()
+    await empty_tables()
     made: list[AdapterFactory] = []
 
     def make(*observers: Observer, **settings) -> AdapterFactory:
         config = AdapterConfig(
             **{
-                "service_instance_name": INSTANCE,
-                "postgres_url": database_url,
-                "redis_url": redis_server.url,
+                **backends,
                 "redis_namespace": f"{namespace}-{len(made)}",
                 "redis_registry": f"{namespace}-registry-{len(made)}",
                 **settings,

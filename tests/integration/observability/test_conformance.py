@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
+import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
 from test_coordinator_data_adapter.observability.prometheus import PrometheusObserver
 from test_coordinator_data_adapter.testing.conformance import (
     AuditStores,
@@ -22,20 +26,60 @@ from test_coordinator_data_adapter.testing.conformance import (
 LOUD = {"log_level": "DEBUG", "log_sql_queries": True, "slow_query_threshold_ms": 0.001}
 
 
-@pytest.fixture
-async def watched(every_observer, make_factory):
-    """A factory that everything is watched in."""
-    factory = make_factory(*every_observer, **LOUD)
-    await factory.initialize()
-    return factory
+# One factory serves all tests of this module, in one event loop: to open it takes longer than most.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(backends, redis_server, every_observer_for_long):
+    """Factories: one that everything is watched in, one that Prometheus alone watches, and a third.
+
+    Prometheus alone takes a way of its own to each call. Each has a namespace of its own.
+    """
+    everything = every_observer_for_long, LOUD
+    prometheus = [PrometheusObserver(CollectorRegistry())], {}
+    async with AsyncExitStack() as opening:
+        factories: list[AdapterFactory] = []
+        for observers, settings in (everything, prometheus, ([], {})):
+            name = redis_server.namespace()
+            config = AdapterConfig(
+                _env_file=None,
+                redis_namespace=name,
+                redis_registry=f"{name}-registry",
+                **backends,
+                **settings,
+            )
+            factory = AdapterFactory(config, observers=observers)
+            factories.append(await opening.enter_async_context(factory))
+        yield factories
+        await forget(factories)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def factories(opened, empty_tables):
+    """The same, with nothing in their stores."""
+    await empty_tables()
+    await forget(opened)
+    return opened
+
+
+async def forget(factories):
+    for factory in factories:
+        await factory.get_cache_repository().flush_all()
+        client = factory.get_redis_client()
+        registered = f"{factory.config.redis_registry}*"
+        if keys := [key async for key in client.scan_iter(registered, count=10_000)]:
+            await client.unlink(*keys)
 
 
 @pytest.fixture
-async def tallied(make_factory):
-    """A factory that only Prometheus watches, which takes a way of its own to each call."""
-    factory = make_factory(PrometheusObserver(CollectorRegistry()))
-    await factory.initialize()
-    return factory
+def watched(factories):
+    return factories[0]
+
+
+@pytest.fixture
+def tallied(factories):
+    return factories[1]
 
 
 def stored(factory):
@@ -79,10 +123,8 @@ class TestServiceDiscovery(ServiceDiscoverySuite):
 
 class BesideAnother:
     @pytest.fixture
-    async def neighbour(self, make_factory):
-        factory = make_factory()
-        await factory.initialize()
-        return factory.get_cache_repository()
+    def neighbour(self, factories):
+        return factories[2].get_cache_repository()
 
 
 class TestCache(BesideAnother, CacheSuite):
