@@ -116,12 +116,30 @@ async def test_no_more_than_twenty_runs_are_held_at_once(stores):
 
 
 @pytest.fixture
-async def patient(database, shared_place):
-    """Retention that waits for a lock as long as it takes."""
-    settings = DatabaseSettings(url=shared_place.application, schema=SCHEMA, lock_timeout=60)
-    patient = Database(settings)
-    yield PostgresRetentionRepository(patient)
-    await patient.aclose()
+async def waits_for(database, shared_place):
+    """Retention that waits for a lock so many seconds."""
+    opened = []
+
+    def waits_for(seconds: float) -> PostgresRetentionRepository:
+        settings = DatabaseSettings(
+            url=shared_place.application, schema=SCHEMA, lock_timeout=seconds
+        )
+        opened.append(Database(settings))
+        return PostgresRetentionRepository(opened[-1])
+
+    yield waits_for
+    for other in opened:
+        await other.aclose()
+
+
+@pytest.fixture
+def patient(waits_for):
+    return waits_for(60)
+
+
+@pytest.fixture
+def impatient(waits_for):
+    return waits_for(0.1)
 
 
 @pytest.fixture
@@ -167,15 +185,6 @@ async def test_of_two_sweeps_at_once_one_waits_for_the_batch_of_the_other(
 
     assert done == [False, False]
     assert not any((await stores.left()).values())
-
-
-@pytest.fixture
-async def impatient(database, shared_place):
-    """Retention that waits for a lock no longer than a moment."""
-    settings = DatabaseSettings(url=shared_place.application, schema=SCHEMA, lock_timeout=0.1)
-    impatient = Database(settings)
-    yield PostgresRetentionRepository(impatient)
-    await impatient.aclose()
 
 
 async def test_a_turn_is_waited_for_longer_than_a_row_that_is_locked(
