@@ -157,6 +157,40 @@ async def test_cancelled_calls_mix_up_no_replies_on_a_cluster(cluster_urls):
     await keyspace.aclose()
 
 
+@pytest.mark.parametrize("then", ["nobody is found", "it is refused"])
+async def test_a_write_whose_answer_was_lost_is_unknown_whatever_comes_of_its_second_try(
+    cluster_urls, monkeypatch, then
+):
+    url = cluster_urls[0].rpartition("/")[0]
+    keyspace = Keyspace(KeyspaceSettings(url=url, namespace="test:second", cluster=True))
+    cache = RedisCacheRepository(keyspace)
+    await cache.set("key", 1)
+    send, find = keyspace._route._sent, keyspace._route._find
+    tries = []
+
+    async def sent(node, commands):
+        tries.append(commands)
+        if len(tries) == 1:
+            await send(node, commands)
+            raise redis.ConnectionError("cut off behind the answer")
+        return [redis.ReadOnlyError("READONLY")]
+
+    async def found(stopwatch=None):
+        if tries and then == "nobody is found":
+            raise UnavailableError("nobody there")
+        await find(stopwatch)
+
+    monkeypatch.setattr(keyspace._route, "_sent", sent)
+    monkeypatch.setattr(keyspace._route, "_find", found)
+    with pytest.raises(OutcomeUnknownError):
+        await cache.set("key", 2)
+    monkeypatch.undo()
+
+    assert len(tries) == (1 if then == "nobody is found" else 2)
+    assert await cache.get("key") == 2
+    await keyspace.aclose()
+
+
 async def test_a_trip_to_a_cluster_that_is_late_is_told_as_timed_out(cluster_urls, trips):
     keyspace = Keyspace(
         KeyspaceSettings(
