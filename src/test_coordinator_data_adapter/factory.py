@@ -23,6 +23,7 @@ from test_coordinator_data_adapter.adapters.stub import (
 )
 from test_coordinator_data_adapter.backends import Supervised, postgres_backend, redis_backend
 from test_coordinator_data_adapter.config import AdapterConfig, mask_password
+from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.interfaces.arguments import moment
 from test_coordinator_data_adapter.interfaces.retention import RetentionPolicy
 from test_coordinator_data_adapter.models.chaos_event import ChaosEvent
@@ -132,7 +133,7 @@ class AdapterFactory:
 
         Raises:
             ConfigurationError: a backend is misconfigured and ``startup_strict`` holds;
-                nothing stays open.
+                nothing stays open. Or the factory is open in another event loop, and stays so.
         """
         async with self._one_at_a_time():
             if self._is_initialized:
@@ -148,6 +149,10 @@ class AdapterFactory:
         """Close everything `initialize` opened; again does nothing.
 
         Who is cancelled while it closes comes back when it has.
+
+        Raises:
+            ConfigurationError: it was opened in another event loop, and stays open: sockets can
+                only be closed where they were opened.
         """
         async with self._one_at_a_time():
             if not self._is_initialized:
@@ -365,6 +370,11 @@ class AdapterFactory:
         # A lock stays with the event loop that first waited for it; the next life may have another.
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
+            if self._is_initialized and not self.config.in_memory:
+                raise ConfigurationError(
+                    "this factory is open in another event loop: await its cleanup() there, or"
+                    " open a factory of its own in this one"
+                )
             self._loop, self._changing = loop, asyncio.Lock()
         return self._changing
 

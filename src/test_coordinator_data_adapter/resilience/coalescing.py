@@ -19,6 +19,7 @@ from test_coordinator_data_adapter.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
+from test_coordinator_data_adapter.resilience.event_loop import only_loop
 from test_coordinator_data_adapter.resilience.observation import OnBatch
 
 __all__ = ["Coalescer", "SendTogether"]
@@ -87,6 +88,7 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
         "_closed",
         "_context",
         "_gathered",
+        "_loop",
         "_most",
         "_on_batch",
         "_patience",
@@ -135,6 +137,7 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
         self._timer: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, asked: _AskedT) -> _AnswerT:
         """Ask one thing.
@@ -144,10 +147,13 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
 
         Raises:
             AdapterError: what the backend made of it; a copy of its own for every caller.
+            ConfigurationError: calls of another event loop are under way.
         """
         if self._closed:
             raise UnavailableError(_CUT_OFF)
+        loop = asyncio.get_running_loop()
         if self._under_way == 0 and not self._gathered:
+            self._loop = loop
             self._under_way += 1
             try:
                 (answer,) = await self._send((asked,))
@@ -158,7 +164,8 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
             if isinstance(answer, AdapterError):
                 raise answer
             return answer
-        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = only_loop(self._loop, loop)
         call: _Call[_AskedT, _AnswerT] = _Call(asked, loop.create_future())
         if not self._gathered:
             # Whatever is logged or traced of a shared trip belongs to the first that waits for it.

@@ -92,6 +92,34 @@ async def test_a_factory_with_everything_there_is_healthy_and_live(
     assert json.dumps(health)
 
 
+def test_an_open_factory_refuses_another_event_loop_and_goes_on_in_its_own(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    asyncio.run(up(postgres, valkey))
+    factory = AdapterFactory(config())
+    scenario = a_scenario()
+
+    async def stored() -> object:
+        return await factory.get_scenarios_repository().get_by_id(scenario.scenario_id)
+
+    async def kept() -> object:
+        return await factory.get_cache_repository().get("k")
+
+    with asyncio.Runner() as own, asyncio.Runner() as other:
+        own.run(factory.initialize())
+        own.run(factory.get_scenarios_repository().create(scenario))
+        for ask in (factory.initialize, factory.cleanup, stored, kept):
+            with pytest.raises(ConfigurationError, match="another event loop"):
+                other.run(ask())
+
+        assert own.run(stored()) == scenario
+        own.run(factory.cleanup())
+        other.run(factory.initialize())
+
+        assert other.run(stored()) == scenario
+        other.run(factory.cleanup())
+
+
 async def test_backends_that_come_later_are_found_without_a_restart(
     config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from test_coordinator_data_adapter.errors import (
     AdapterError,
+    ConfigurationError,
     DuplicateError,
     InvalidValueError,
     OutcomeUnknownError,
@@ -321,3 +322,19 @@ async def test_thousands_of_calls_cancelled_at_random_leave_nothing_behind(backe
     assert asyncio.all_tasks() == before
     assert await ask("last") == "LAST"
     assert backend.trips[-1] == ["last"]
+
+
+async def test_another_threads_event_loop_is_refused_and_disturbs_nobody(backend):
+    coalescer = Coalescer(backend.send)
+    backend.open.clear()
+    calls = [asyncio.create_task(coalescer(name)) for name in "abc"]
+    await asyncio.sleep(0)
+
+    def from_another_loop():
+        return asyncio.run(coalescer("d"))
+
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        await asyncio.to_thread(from_another_loop)
+    backend.open.set()
+
+    assert await asyncio.gather(*calls) == ["A", "B", "C"]

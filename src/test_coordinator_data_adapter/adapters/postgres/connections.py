@@ -28,6 +28,7 @@ from test_coordinator_data_adapter.adapters.postgres.codec import (
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
 from test_coordinator_data_adapter.adapters.postgres.jsonb import json_bytes
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.adapters.postgres.translation import is_full
 from test_coordinator_data_adapter.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ _CLOSED: Final = "closed: open the factory again"
 _WATCH: Final = 0.05
 # For how long closing lets connections finish opening, in seconds.
 _SETTLING: Final = 0.1
+# For how long no further connection is asked of a server that has no room for one, in seconds.
+_FULL_FOR: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class Connections:
         self._set_up: dict[object, Connection] = {}
         self._open = 0
         self._not_before = 0.0
+        self._full_until = 0.0
         self._watching = False
         self._closed = False
         self.engine: Final[AsyncEngine] = create_async_engine(
@@ -167,7 +171,8 @@ class Connections:
         """A connection: one that is free, a new one, or the next to become free.
 
         Whoever came first is served first; SQLAlchemy's own queue serves whoever asks in the
-        right moment, which under load is whoever has just given one back.
+        right moment, which under load is whoever has just given one back. Where the server has
+        no room for a new one, one of those that are open is waited for.
 
         Args:
             patience: how many seconds to wait for one.
@@ -182,7 +187,12 @@ class Connections:
             lease = await self._stand_in_line(deadline)
         while lease is None:
             if self._has_room:
-                return await self._check_out()
+                try:
+                    return await self._check_out()
+                except Exception as error:
+                    others = self._pool.checkedout() + len(self._coming)
+                    if not (others and is_full(error)):
+                        raise
             lease = await self._stand_in_line(deadline, first=True)
         return lease
 
@@ -213,7 +223,9 @@ class Connections:
                 if self._closed:
                     raise UnavailableError(_CLOSED)
                 await speak_text(cast("Connection", fairy.driver_connection))
-        except BaseException:
+        except BaseException as error:
+            if is_full(error):
+                self._full_until = monotonic() + _FULL_FOR
             if fairy is not None:
                 cast("Connection", fairy.driver_connection).terminate()
                 fairy.invalidate()
@@ -264,6 +276,8 @@ class Connections:
         """Whether the pool has, or may open, a connection that nobody is about to take."""
         pool = self._pool
         limit = self._settings.pool_size + self._settings.max_overflow
+        if self._open and monotonic() < self._full_until:
+            limit = self._open
         return pool.checkedout() + pool.waiting + len(self._coming) < limit
 
     def _serve(self) -> None:

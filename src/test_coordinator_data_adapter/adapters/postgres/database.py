@@ -35,12 +35,12 @@ from test_coordinator_data_adapter.adapters.postgres.translation import (
 )
 from test_coordinator_data_adapter.errors import (
     AdapterError,
-    ConfigurationError,
     DataIntegrityError,
     OverloadedError,
     UnavailableError,
 )
 from test_coordinator_data_adapter.resilience.backoff import Backoff
+from test_coordinator_data_adapter.resilience.event_loop import only_loop
 from test_coordinator_data_adapter.resilience.observation import HooksAt, Place, PoolUse, no_hooks
 
 __all__ = ["Database", "ServerFacts", "Statement", "Transaction"]
@@ -305,7 +305,7 @@ class Database:
     ) -> _AnswerT:
         """One trip and its repeats; the connection is given back, or left to who keeps it."""
         if (loop := asyncio.get_running_loop()) is not self._loop:
-            self._adopt(loop)
+            self._loop = only_loop(self._loop, loop)
         connections = self._connections
         left = self._settings.query_timeout if limit is None else limit
         patience = self._settings.pool_timeout
@@ -372,13 +372,6 @@ class Database:
         finally:
             # Whoever was cancelled, or could not even roll back, leaves it open: it is cut then.
             self._connections.give_back(lease, monotonic())
-
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None:
-            raise ConfigurationError(
-                "these connections belong to another event loop; open one factory per event loop"
-            )
-        self._loop = loop
 
     async def _lease(self, statement: Statement, patience: float) -> Lease:
         if self._closed:

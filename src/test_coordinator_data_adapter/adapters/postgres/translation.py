@@ -28,6 +28,7 @@ __all__ = [
     "TlsRefusedError",
     "by_meaning",
     "classify",
+    "is_full",
     "translate",
 ]
 
@@ -141,6 +142,11 @@ def sqlstate_of(error: BaseException) -> str | None:
     """The five characters PostgreSQL gave it, if it was PostgreSQL."""
     state = getattr(error, "sqlstate", None)
     return state if isinstance(state, str) else None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the server has no room for another connection, of this role or of any."""
+    return sqlstate_of(innermost(error)) == "53300"
 
 
 def classify(error: BaseException) -> Failure:

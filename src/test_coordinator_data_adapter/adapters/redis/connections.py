@@ -25,11 +25,8 @@ from test_coordinator_data_adapter.adapters.redis.translation import (
     code_of,
     translate,
 )
-from test_coordinator_data_adapter.errors import (
-    AdapterError,
-    ConfigurationError,
-    UnavailableError,
-)
+from test_coordinator_data_adapter.errors import AdapterError, UnavailableError
+from test_coordinator_data_adapter.resilience.event_loop import only_loop
 
 __all__ = ["Connections"]
 
@@ -120,7 +117,7 @@ class Connections:
     ) -> list[Reply]:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            self._belong_to(loop)
+            self._loop = only_loop(self._loop, loop)
         connection = await self._idle_one()
         fresh = connection is None
         if connection is None:
@@ -167,13 +164,6 @@ class Connections:
                 if isinstance(answer, exceptions.ResponseError):
                     raise translate(answer, phase=Phase.SENT, writes=True)
         return answers
-
-    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None:
-            raise ConfigurationError(
-                "these connections belong to another event loop; open one factory per event loop"
-            )
-        self._loop = loop
 
     async def _exchange(
         self, connection: AbstractConnection, packed: bytes, replies: int, deadline: float

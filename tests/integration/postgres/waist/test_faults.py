@@ -414,6 +414,30 @@ async def test_a_server_without_room_is_unavailable_until_there_is_some(
     assert answer.sqlstate == "53300"
 
 
+async def test_where_the_server_has_room_for_fewer_than_the_pool_the_others_wait_their_turn(
+    make_database, server
+):
+    administrator = await asyncpg.connect(server.url().replace("+asyncpg", ""))
+    await administrator.execute("CREATE ROLE narrow LOGIN CONNECTION LIMIT 2 PASSWORD 'narrow'")
+    url = server.url(user="narrow", password="narrow")
+    database = make_database(url, schema="public", pool_size=5, max_overflow=5)
+    slow_pid = Statement("SELECT pg_backend_pid() FROM pg_sleep(0.1)", "test_run", writes=False)
+
+    async def served_by() -> set[int]:
+        rows = await asyncio.gather(*(database.fetch_one(slow_pid) for _ in range(10)))
+        return {row[0] for row in rows}
+
+    both, again = await served_by(), await served_by()
+    await administrator.execute("ALTER ROLE narrow CONNECTION LIMIT 4")
+    await asyncio.sleep(1.1)  # until it is worth asking the server again
+    wider = await served_by()
+    await database.aclose()
+    await administrator.execute("DROP ROLE narrow")
+    await administrator.close()
+
+    assert (len(both), again, len(wider)) == (2, both, 4)
+
+
 async def test_a_server_that_only_reads_did_not_apply_a_write(make_database, server, outcome):
     database = make_database(server.url(), schema="public")
     async with database.transaction() as transaction:
