@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from test_coordinator_data_adapter import AdapterConfig
@@ -22,9 +23,18 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a PostgreSQL with the schema: a copy is quicker to come by than a new one."""
+
+    async def prepare(url: str) -> None:
+        await migrate(url, SCHEMA)
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+        await connection.execute("UPDATE pg_database SET datistemplate = false")
+        for two_thirds_of_what_is_copied in ("template0", "template1"):
+            await connection.execute(f"DROP DATABASE {two_thirds_of_what_is_copied}")
+        await connection.close()
+
     kept = tmp_path_factory.mktemp("migrated")
     with ThrowawayPostgres(tmp_path_factory.mktemp("new")) as server:
-        asyncio.run(migrate(server.url(), SCHEMA))
+        asyncio.run(prepare(server.url()))
         server.stop()
         for name in ("data", "password"):
             subprocess.run(["cp", "-a", server.log.with_name(name), kept], check=True)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from test_coordinator_data_adapter.adapters.postgres import (
     PostgresChaosEventsRepository,
@@ -148,16 +149,40 @@ async def connect() -> AsyncIterator[Connect]:
 async def database(shared_place: Place) -> AsyncIterator[Database]:
     """The waist over empty tables, as the role the service runs as; nothing of it leaks."""
     database = Database(DatabaseSettings(url=shared_place.application, schema=SCHEMA))
+    await empty(database)
+    yield database
+    await at_rest(database)
+    await database.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting_database(shared_place: Place) -> AsyncIterator[Database]:
+    """The same for all tests of a module, in one event loop, with whatever is in its tables."""
+    database = Database(DatabaseSettings(url=shared_place.application, schema=SCHEMA))
+    yield database
+    await database.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def emptied_database(lasting_database: Database) -> AsyncIterator[Database]:
+    """The same with nothing in its tables; to open one for each test takes longer than most."""
+    await empty(lasting_database)
+    yield lasting_database
+    await at_rest(lasting_database)
+
+
+async def empty(database: Database) -> None:
+    """Delete what is in the tables."""
     for table in TABLES:
         await database.execute(Statement(f"DELETE FROM {SCHEMA}.{table}", None, writes=True))
 
-    yield database
 
+async def at_rest(database: Database) -> None:
+    """Wait until nothing is under way any more."""
     # A connection that was being opened for a call that was cancelled is opened all the same.
     async with asyncio.timeout(60):
         while database.pool_status().in_use or len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
-    await database.aclose()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import pytest_asyncio
 
 from test_coordinator_data_adapter.adapters.postgres import (
     PostgresChaosEventsRepository,
@@ -12,6 +13,7 @@ from test_coordinator_data_adapter.adapters.postgres import (
     PostgresTestResultsRepository,
     PostgresTestRunsRepository,
 )
+from test_coordinator_data_adapter.adapters.postgres.database import Database
 from test_coordinator_data_adapter.adapters.redis import (
     Keyspace,
     KeyspaceSettings,
@@ -35,8 +37,15 @@ from test_coordinator_data_adapter.testing.servers import KeyspaceServer
 
 TIMES_TO_LIVE = {"scenario": 600, "test_run": 300, "chaos_event": 300, "test_result": 180}
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 @pytest.fixture
+def database(emptied_database: Database) -> Database:
+    return emptied_database
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def keyspace(redis_server: KeyspaceServer, namespace: str) -> AsyncIterator[Keyspace]:
     settings = KeyspaceSettings(url=redis_server.url, namespace=namespace)
     keyspace = Keyspace(settings)
@@ -49,7 +58,7 @@ def used() -> list[CacheUsed]:
     return []
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def reads(keyspace: Keyspace, used: list[CacheUsed]) -> AsyncIterator[CachedReads]:
     async with a_process(keyspace, used) as reads:
         yield reads

@@ -9,6 +9,13 @@ from test_coordinator_data_adapter.testing.conformance import (
     TestRunsSuite,
 )
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def database(emptied_database):
+    return emptied_database
+
 
 class TestScenarios(ScenariosSuite):
     @pytest.fixture
