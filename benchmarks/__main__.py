@@ -32,6 +32,7 @@ from benchmarks.scale import QUICK, SMOKE, Scale
 from benchmarks.stage import (
     AUDITED,
     BARELY_AUDITED,
+    INDEXED,
     LARGE,
     SERVER_SETTINGS,
     SMALL,
@@ -64,7 +65,7 @@ _SCHEMAS = {
     "postgres": (SMALL,),
     "volume": (SMALL, LARGE),
     "observation": (SMALL,),
-    "audit": (AUDITED, UNAUDITED, UNAUDITED_TOO, BARELY_AUDITED),
+    "audit": (AUDITED, UNAUDITED, UNAUDITED_TOO, BARELY_AUDITED, INDEXED),
 }
 
 
