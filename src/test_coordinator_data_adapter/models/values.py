@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeAlias, cast
 
-from pydantic import AfterValidator, AwareDatetime, Field, GetCoreSchemaHandler, PlainValidator
+from pydantic import AwareDatetime, Field, GetCoreSchemaHandler, PlainValidator, WrapValidator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 __all__ = [
@@ -74,8 +74,13 @@ class Rule:
         )
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+def _in_utc(value: object, read: Callable[[object], datetime]) -> datetime:
+    if type(value) is datetime and value.tzinfo is UTC and MIN_MOMENT <= value <= MAX_MOMENT:
+        return value
+    # Pydantic would take a number for seconds or milliseconds since 1970, by its size.
+    if isinstance(value, datetime) or (isinstance(value, str) and ":" in value):
+        return read(value).astimezone(UTC)
+    raise PydanticCustomError("moment", "is no datetime, nor the text of one")
 
 
 def _plainly_ids(column: Sequence[Any]) -> bool:
@@ -133,7 +138,7 @@ Port = Annotated[int, Field(ge=0, le=65535), Rule("must be an integer from 0 to 
 Moment = Annotated[
     AwareDatetime,
     Field(ge=MIN_MOMENT, le=MAX_MOMENT),
-    AfterValidator(_in_utc),
+    WrapValidator(_in_utc),
     Rule("must be a datetime with a time zone, from 1970-01-01 to 9999-12-31", _plainly_moments),
 ]
 

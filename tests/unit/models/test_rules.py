@@ -1,5 +1,6 @@
 import pickle
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -34,6 +35,13 @@ BAD_MOMENTS = [
     datetime.min.replace(tzinfo=UTC),
     datetime(9999, 12, 31, 0, 0, 0, 1, tzinfo=UTC),
     "yesterday",
+    # Seconds or milliseconds since 1970: which, one would have to guess.
+    1_767_225_600,
+    1_767_225_600_000.0,
+    "1767225600",
+    b"1767225600",
+    Decimal(1_767_225_600),
+    True,
 ]
 
 
@@ -77,7 +85,7 @@ def test_a_bad_text_is_refused_by_name(value: object) -> None:
         TestResult.model_validate(a_test_result().model_dump() | {"expected_value": value})
 
 
-@pytest.mark.parametrize("value", BAD_MOMENTS, ids=str)
+@pytest.mark.parametrize("value", BAD_MOMENTS, ids=repr)
 def test_a_bad_moment_is_refused_by_name(value: object) -> None:
     with pytest.raises(ValidationError, match="injected_at"):
         ChaosEvent.model_validate(a_chaos_event().model_dump() | {"injected_at": value})
