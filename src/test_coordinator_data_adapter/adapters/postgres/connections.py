@@ -105,6 +105,14 @@ class _LeasablePool(AsyncAdaptedQueuePool):
         # room again: they would wait out their time while the server is back.
         return _ConnectionRecord(self, connect=False)
 
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if record.dbapi_connection is None and self.waiting <= self.checkedin():
+            # Kept without anybody waiting for it, it would be preferred to connections that are
+            # open, and ask a server for another that may have no room for one.
+            self._dec_overflow()
+            return
+        super()._do_return_conn(record)
+
 
 class Connections:
     """All connections to one database.

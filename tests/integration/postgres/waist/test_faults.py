@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 
 import asyncpg
@@ -105,6 +105,24 @@ def black_hole() -> Iterator[int]:
     for filler in fillers:
         filler.close()
     listener.close()
+
+
+@pytest.fixture
+async def narrow(make_database, server) -> AsyncIterator[Callable[[int], Awaitable[Database]]]:
+    """Makes a database whose server has room for so many connections, or makes other room."""
+    administrator = await asyncpg.connect(server.url().replace("+asyncpg", ""))
+    await administrator.execute("CREATE ROLE narrow LOGIN PASSWORD 'narrow'")
+    url = server.url(user="narrow", password="narrow")
+    database = make_database(url, schema="public", pool_size=5, max_overflow=5, pool_timeout=10.0)
+
+    async def room_for(connections: int) -> Database:
+        await administrator.execute(f"ALTER ROLE narrow CONNECTION LIMIT {connections}")
+        return database
+
+    yield room_for
+    await database.aclose()
+    await administrator.execute("DROP ROLE narrow")
+    await administrator.close()
 
 
 def idle(database: Database) -> bool:
@@ -414,13 +432,8 @@ async def test_a_server_without_room_is_unavailable_until_there_is_some(
     assert answer.sqlstate == "53300"
 
 
-async def test_where_the_server_has_room_for_fewer_than_the_pool_the_others_wait_their_turn(
-    make_database, server
-):
-    administrator = await asyncpg.connect(server.url().replace("+asyncpg", ""))
-    await administrator.execute("CREATE ROLE narrow LOGIN CONNECTION LIMIT 2 PASSWORD 'narrow'")
-    url = server.url(user="narrow", password="narrow")
-    database = make_database(url, schema="public", pool_size=5, max_overflow=5)
+async def test_where_the_server_has_room_for_fewer_than_the_pool_the_others_wait_their_turn(narrow):
+    database = await narrow(2)
     slow_pid = Statement("SELECT pg_backend_pid() FROM pg_sleep(0.1)", "test_run", writes=False)
 
     async def served_by() -> set[int]:
@@ -428,14 +441,30 @@ async def test_where_the_server_has_room_for_fewer_than_the_pool_the_others_wait
         return {row[0] for row in rows}
 
     both, again = await served_by(), await served_by()
-    await administrator.execute("ALTER ROLE narrow CONNECTION LIMIT 4")
+    await narrow(4)
     await asyncio.sleep(1.1)  # until it is worth asking the server again
     wider = await served_by()
-    await database.aclose()
-    await administrator.execute("DROP ROLE narrow")
-    await administrator.close()
 
     assert (len(both), again, len(wider)) == (2, both, 4)
+
+
+async def test_where_the_server_has_no_more_room_a_statement_takes_over_from_a_session(narrow):
+    database = await narrow(1)
+
+    async with database.session_maker()() as session:
+        of_session = await session.scalar(text("SELECT pg_backend_pid()"))
+        statement = asyncio.create_task(database.fetch_one(PID))
+        await until(lambda: database.pool_status().waiting == 1)
+
+    assert (await statement)["pid"] == of_session
+
+
+async def test_where_the_server_has_no_more_room_a_session_takes_over_from_a_statement(narrow):
+    database = await narrow(1)
+    statements = await asyncio.gather(database.fetch_one(PID), database.fetch(SLOW_READ))
+
+    async with database.session_maker()() as session:
+        assert await session.scalar(text("SELECT pg_backend_pid()")) == statements[0]["pid"]
 
 
 async def test_a_server_that_only_reads_did_not_apply_a_write(make_database, server, outcome):
