@@ -190,19 +190,21 @@ class Connections:
             Exception: whatever kept a new connection from being opened.
         """
         deadline = monotonic() + patience
-        lease = None
-        if self._queue or not self._has_room:
-            lease = await self._stand_in_line(deadline)
-        while lease is None:
-            if self._has_room:
+        in_turn = not self._queue
+        while True:
+            # One may have become free while this caller saw to another.
+            if (lease := self.take(monotonic())) is not None:
+                return lease
+            if in_turn and self._has_room:
                 try:
                     return await self._check_out()
                 except Exception as error:
                     others = self._pool.checkedout() + len(self._coming)
                     if not (others and is_full(error)):
                         raise
-            lease = await self._stand_in_line(deadline, first=True)
-        return lease
+            elif (lease := await self._stand_in_line(deadline, first=in_turn)) is not None:
+                return lease
+            in_turn = True
 
     async def _check_out(self) -> Lease:
         """A connection from the pool, which opens one if it has none.

@@ -448,6 +448,16 @@ async def test_where_the_server_has_room_for_fewer_than_the_pool_the_others_wait
     assert (len(both), again, len(wider)) == (2, both, 4)
 
 
+async def test_what_became_free_while_the_server_refused_another_connection_is_not_overlooked(
+    narrow,
+):
+    database = await narrow(1)
+    first = await database.fetch_one(PID)
+
+    # The first is back before the second, which found it in use, is refused one of its own.
+    assert await asyncio.gather(database.fetch_one(PID), database.fetch_one(PID)) == [first, first]
+
+
 async def test_where_the_server_has_no_more_room_a_statement_takes_over_from_a_session(narrow):
     database = await narrow(1)
 
