@@ -199,8 +199,7 @@ class Connections:
                 try:
                     return await self._check_out()
                 except Exception as error:
-                    others = self._pool.checkedout() + len(self._coming)
-                    if not (others and is_full(error)):
+                    if not (is_full(error) and self._others):
                         raise
             elif (lease := await self._stand_in_line(deadline, first=in_turn)) is not None:
                 return lease
@@ -234,7 +233,8 @@ class Connections:
                     raise UnavailableError(_CLOSED)
                 await speak_text(cast("Connection", fairy.driver_connection))
         except BaseException as error:
-            if is_full(error):
+            full = is_full(error)
+            if full:
                 self._full_until = monotonic() + _FULL_FOR
             if fairy is not None:
                 cast("Connection", fairy.driver_connection).terminate()
@@ -242,7 +242,10 @@ class Connections:
             # SQLAlchemy before 2.1 forgets a connection whose setting up is broken off.
             if (stranded := self._set_up.get(task)) is not None:
                 stranded.terminate()
-            self._serve()
+            if not full:
+                self._serve()
+            elif not self._others:
+                self._fail(error)
             raise
         finally:
             self._set_up.pop(task, None)
@@ -286,9 +289,21 @@ class Connections:
         """Whether the pool has, or may open, a connection that nobody is about to take."""
         pool = self._pool
         limit = self._settings.pool_size + self._settings.max_overflow
-        if self._open and monotonic() < self._full_until:
-            limit = self._open
+        if monotonic() < self._full_until:
+            # With none open one at a time may ask for the first.
+            limit = max(1, self._open)
         return pool.checkedout() + pool.waiting + len(self._coming) < limit
+
+    @property
+    def _others(self) -> bool:
+        """Whether there is a connection to wait for, or somebody who may yet get one."""
+        return self._open > 0 or self._pool.checkedout() > 0 or bool(self._coming)
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell all in line what there is to tell when no connection is left to wait for."""
+        for place in self._queue:
+            if not place.done():
+                place.set_exception(error)
 
     def _serve(self) -> None:
         """Tell the first in line that there may be room."""

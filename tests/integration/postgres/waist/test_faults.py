@@ -432,6 +432,16 @@ async def test_a_server_without_room_is_unavailable_until_there_is_some(
     assert answer.sqlstate == "53300"
 
 
+async def test_where_the_server_has_no_room_at_all_nobody_waits_for_the_others(narrow, outcome):
+    database = await narrow(0)
+
+    ended = await asyncio.gather(*(outcome(database.fetch(READ)) for _ in range(30)))
+
+    assert {(type(answer), answer.sqlstate) for answer, _ in ended} == {(UnavailableError, "53300")}
+    assert max(seconds for _, seconds in ended) < 5.0
+    assert idle(database)
+
+
 async def test_where_the_server_has_room_for_fewer_than_the_pool_the_others_wait_their_turn(narrow):
     database = await narrow(2)
     slow_pid = Statement("SELECT pg_backend_pid() FROM pg_sleep(0.1)", "test_run", writes=False)
