@@ -180,7 +180,8 @@ class Connections:
 
         Whoever came first is served first; SQLAlchemy's own queue serves whoever asks in the
         right moment, which under load is whoever has just given one back. Where the server has
-        no room for a new one, one of those that are open is waited for.
+        no room for a new one, one of those that are open is waited for, and the server is asked
+        again once a second.
 
         Args:
             patience: how many seconds to wait for one.
@@ -236,6 +237,7 @@ class Connections:
             full = is_full(error)
             if full:
                 self._full_until = monotonic() + _FULL_FOR
+                asyncio.get_running_loop().call_later(_FULL_FOR, self._serve)
             if fairy is not None:
                 cast("Connection", fairy.driver_connection).terminate()
                 fairy.invalidate()
@@ -253,6 +255,8 @@ class Connections:
         lease = Lease(fairy, good_until, monotonic())
         _bound(lease.connection, None)
         self._leased.add(lease)
+        # Where there was room for one there may be room for the next.
+        self._serve()
         return lease
 
     def _inherit(self, attempt: asyncio.Task[Lease]) -> None:

@@ -468,6 +468,22 @@ async def test_what_became_free_while_the_server_refused_another_connection_is_n
     assert await asyncio.gather(database.fetch_one(PID), database.fetch_one(PID)) == [first, first]
 
 
+async def test_whoever_waits_for_a_full_server_notices_that_it_has_room_again(narrow):
+    database = await narrow(1)
+    busy = asyncio.create_task(database.fetch(Statement("SELECT pg_sleep(30)", None, writes=False)))
+    await until(lambda: database.pool_status().open == 1)
+    slow = Statement("SELECT pg_sleep(1)", None, writes=False)
+    waiting = [asyncio.create_task(database.fetch(slow)) for _ in range(3)]
+    await until(lambda: database.pool_status().waiting == 3)
+
+    await narrow(4)
+    async with asyncio.timeout(8):
+        await asyncio.gather(*waiting)
+
+    assert database.pool_status().open == 4
+    busy.cancel()
+
+
 async def test_where_the_server_has_no_more_room_a_statement_takes_over_from_a_session(narrow):
     database = await narrow(1)
 
