@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine
 
 import pytest
 import redis
@@ -213,6 +214,24 @@ async def test_a_trip_to_a_cluster_that_is_late_is_told_as_timed_out(cluster_url
         await keyspace.aclose()
 
     assert [trip.timed_out for trip in trips] == [True, True]
+
+
+async def test_a_route_to_a_cluster_belongs_to_one_event_loop(cluster_urls):
+    url = cluster_urls[0].rpartition("/")[0]
+    keyspace = Keyspace(KeyspaceSettings(url=url, namespace="test:loops", cluster=True))
+    cache = RedisCacheRepository(keyspace)
+    await cache.set("key", 1)
+
+    def from_another_loop(call: Callable[[], Coroutine[None, None, object]]) -> None:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            asyncio.run(call())
+
+    await asyncio.to_thread(from_another_loop, lambda: cache.delete("key"))
+    await asyncio.to_thread(from_another_loop, lambda: cache.delete_pattern("*"))
+
+    assert await cache.get("key") == 1
+    await cache.aclose()
+    await keyspace.aclose()
 
 
 async def test_a_cluster_that_is_not_announced_is_a_matter_of_configuration(

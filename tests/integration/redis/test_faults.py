@@ -605,6 +605,23 @@ def test_a_keyspace_belongs_to_one_event_loop(server):
         first.run(keyspace.aclose())
 
 
+async def test_another_threads_event_loop_is_refused_though_all_connections_are_in_use(server):
+    keyspace = Keyspace(settings_of(server, pool_size=1))
+    await keyspace.probe()
+    server.freeze()
+    busy = asyncio.create_task(keyspace.probe())
+    await asyncio.sleep(0)
+
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        await asyncio.to_thread(lambda: asyncio.run(keyspace.probe()))
+
+    waiting = asyncio.create_task(keyspace.probe())
+    await asyncio.sleep(0)
+    server.thaw()
+    await asyncio.gather(busy, waiting)
+    await keyspace.aclose()
+
+
 async def test_a_closed_keyspace_says_so(keyspace):
     await keyspace.aclose()
 

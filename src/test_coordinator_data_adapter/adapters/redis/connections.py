@@ -26,7 +26,6 @@ from test_coordinator_data_adapter.adapters.redis.translation import (
     translate,
 )
 from test_coordinator_data_adapter.errors import AdapterError, UnavailableError
-from test_coordinator_data_adapter.resilience.event_loop import only_loop
 
 __all__ = ["Connections"]
 
@@ -68,7 +67,6 @@ class Connections:
         self._idle: list[AbstractConnection] = []
         self._busy: set[AbstractConnection] = set()
         self._opening: set[asyncio.Timeout] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -115,16 +113,13 @@ class Connections:
     async def _there_and_back(
         self, packed: bytes, replies: int, nature: Nature, stopwatch: Stopwatch | None
     ) -> list[Reply]:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop = only_loop(self._loop, loop)
         connection = await self._idle_one()
         fresh = connection is None
         if connection is None:
             connection = await self._new_one(stopwatch)
         if stopwatch is not None:
             stopwatch.sent()
-        deadline = loop.time() + self._socket_timeout
+        deadline = asyncio.get_running_loop().time() + self._socket_timeout
         try:
             return await self._exchange(connection, packed, replies, deadline)
         except DRIVER_ERRORS as error:

@@ -6,12 +6,13 @@ import asyncio
 
 from test_coordinator_data_adapter.adapters.redis.route import Stopwatch
 from test_coordinator_data_adapter.adapters.redis.translation import Phase, translate
+from test_coordinator_data_adapter.resilience.event_loop import only_loop
 
 __all__ = ["Limit"]
 
 
 class Limit:
-    """A waiting line with a bounded wait.
+    """A waiting line with a bounded wait; it belongs to the event loop that comes first.
 
     Attributes:
         size: how many there are at once at most.
@@ -24,6 +25,16 @@ class Limit:
         self.waiting = 0
         self._patience = patience
         self._free = asyncio.Semaphore(size)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def require_its_loop(self) -> None:
+        """Let nobody in from another event loop, not even to wait: that would spoil the line.
+
+        Raises:
+            ConfigurationError: another one came first.
+        """
+        if (loop := asyncio.get_running_loop()) is not self._loop:
+            self._loop = only_loop(self._loop, loop)
 
     async def acquire(self, stopwatch: Stopwatch | None) -> None:
         """Come in, and `release` later.
@@ -33,7 +44,9 @@ class Limit:
 
         Raises:
             OverloadedError: it took too long.
+            ConfigurationError: it belongs to another event loop.
         """
+        self.require_its_loop()
         if not self._free.locked():
             await self._free.acquire()
             return

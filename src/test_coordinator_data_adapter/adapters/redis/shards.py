@@ -68,6 +68,7 @@ class Shards:
         return Usage(size=limit.size, in_use=in_use, open=in_use, waiting=limit.waiting)
 
     async def nodes(self) -> Sequence[Node]:
+        self._limit.require_its_loop()
         await self._find()
         return self._client.get_primaries()
 
