@@ -20,6 +20,7 @@ from test_coordinator_data_adapter.errors import AdapterError
 from test_coordinator_data_adapter.models.entity import Entity
 from test_coordinator_data_adapter.models.values import MAX_ID_LENGTH
 from test_coordinator_data_adapter.resilience.backoff import Backoff
+from test_coordinator_data_adapter.resilience.event_loop import only_loop
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.observation import CacheUsed, OnCacheUsed
 
@@ -105,6 +106,7 @@ class CachedReads:
     * One id is loaded once at a time, also while it cannot be kept: who asks meanwhile waits,
       for the cache or for the next load, which they share. Nobody gets the answer of a
       statement that was sent before they asked.
+    * It belongs to the event loop it is made in, as do the cache and the store behind.
     """
 
     def __init__(
@@ -157,6 +159,7 @@ class CachedReads:
         self._failures = 0
         self._left_alone_until = 0.0
         self._settling: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
 
     async def announce(self) -> None:
         """Let writers know before the first read; where that fails they learn of it then."""
@@ -185,7 +188,9 @@ class CachedReads:
 
         Raises:
             AdapterError: what ``load`` raises; the cache never makes a read fail.
+            ConfigurationError: it belongs to another event loop.
         """
+        self._require_its_loop()
         asked = self._loads
         if not _is_cacheable(id_) or not await self._usable():
             return await load()
@@ -232,7 +237,9 @@ class CachedReads:
 
         Raises:
             AdapterError: what ``apply`` raises.
+            ConfigurationError: it belongs to another event loop; nothing was applied.
         """
+        self._require_its_loop()
         keys = [(kind, id_) for id_ in ids or () if _is_cacheable(id_)]
         for key in keys:
             self._writing[key] += 1
@@ -260,7 +267,9 @@ class CachedReads:
 
         Raises:
             AdapterError: what ``apply`` raises.
+            ConfigurationError: it belongs to another event loop; nothing was applied.
         """
+        self._require_its_loop()
         try:
             return await apply()
         finally:
@@ -270,6 +279,11 @@ class CachedReads:
                 await self._usable()
             finally:
                 self._settle_later()
+
+    def _require_its_loop(self) -> None:
+        # Who waits in one loop for a load in another is never woken.
+        if (loop := asyncio.get_running_loop()) is not self._loop:
+            only_loop(self._loop, loop)
 
     def _is_unread(self, kind: str) -> bool:
         if self.answers:

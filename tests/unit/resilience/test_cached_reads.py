@@ -12,6 +12,7 @@ from test_coordinator_data_adapter.adapters.stub import (
     StubScenariosRepository,
 )
 from test_coordinator_data_adapter.errors import (
+    ConfigurationError,
     NotFoundError,
     OutcomeUnknownError,
     OverloadedError,
@@ -189,6 +190,30 @@ async def test_times_to_live_are_drawn_below_the_one_given(cached: Cached) -> No
     await cached.repository.get_by_id(scenario.scenario_id)
 
     assert cached.cache.ttls == [540]
+
+
+@pytest.mark.parametrize("call", ["get_by_id", "delete"])
+async def test_another_threads_event_loop_is_refused_and_disturbs_nobody(
+    cached: Cached, call: str
+) -> None:
+    scenario = await cached.store.create(a_scenario())
+    id_ = scenario.scenario_id
+    waiting: list[asyncio.Task[Scenario | None]] = []
+
+    async def from_another_loop() -> None:
+        async with asyncio.timeout(5):
+            await getattr(cached.repository, call)(id_)
+
+    async def meanwhile() -> None:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, from_another_loop())
+        waiting.append(asyncio.create_task(cached.repository.get_by_id(id_)))
+        await asyncio.sleep(0)
+
+    cached.store.loads.after = meanwhile
+
+    assert await cached.repository.get_by_id(id_) == scenario
+    assert await asyncio.gather(*waiting) == [scenario]
 
 
 async def test_what_is_not_there_is_not_remembered(cached: Cached) -> None:
