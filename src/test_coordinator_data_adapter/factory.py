@@ -370,7 +370,9 @@ class AdapterFactory:
         # A lock stays with the event loop that first waited for it; the next life may have another.
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            if self._is_initialized and not self.config.in_memory:
+            # Half open counts as open: of two that open at once one would stay open for ever.
+            is_open = self._is_initialized and not self.config.in_memory
+            if is_open or self._changing.locked():
                 raise ConfigurationError(
                     "this factory is open in another event loop: await its cleanup() there, or"
                     " open a factory of its own in this one"

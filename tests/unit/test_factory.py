@@ -296,7 +296,7 @@ def test_a_factory_can_live_again_in_another_event_loop(
 
     async def live() -> None:
         # A lock is bound to the loop in which somebody first had to wait for it.
-        async with factory._changing:
+        async with factory._one_at_a_time():
             waiting = asyncio.create_task(factory.initialize())
             await asyncio.sleep(0)
         await waiting

@@ -120,6 +120,23 @@ def test_an_open_factory_refuses_another_event_loop_and_goes_on_in_its_own(
         other.run(factory.cleanup())
 
 
+async def test_a_factory_that_is_being_opened_refuses_another_event_loop_too(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    factory = AdapterFactory(config())
+    valkey.freeze()
+    opening = asyncio.create_task(factory.initialize())
+    await asyncio.sleep(0)
+
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        await asyncio.to_thread(lambda: asyncio.run(factory.initialize()))
+
+    valkey.thaw()
+    await opening
+    await factory.cleanup()
+
+
 async def test_backends_that_come_later_are_found_without_a_restart(
     config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
 ) -> None:
