@@ -152,8 +152,11 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
         if self._closed:
             raise UnavailableError(_CUT_OFF)
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None and self._under_way == 0 and not self._gathered:
+                return await self._apart(asked, loop)
+            self._loop = only_loop(self._loop, loop)
         if self._under_way == 0 and not self._gathered:
-            self._loop = loop
             self._under_way += 1
             try:
                 (answer,) = await self._send((asked,))
@@ -164,8 +167,6 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
             if isinstance(answer, AdapterError):
                 raise answer
             return answer
-        if loop is not self._loop:
-            self._loop = only_loop(self._loop, loop)
         call: _Call[_AskedT, _AnswerT] = _Call(asked, loop.create_future())
         if not self._gathered:
             # Whatever is logged or traced of a shared trip belongs to the first that waits for it.
@@ -195,6 +196,22 @@ class Coalescer(Generic[_AskedT, _AnswerT]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _apart(self, asked: _AskedT, loop: asyncio.AbstractEventLoop) -> _AnswerT:
+        """Ask from another loop than ever before, which what is behind may refuse.
+
+        Until it answers nothing is noted: calls of the right loop, in its own thread, must not
+        take this one for theirs.
+        """
+        try:
+            (answer,) = await self._send((asked,))
+        except AdapterError as error:
+            raise _addressed(error, asked) from None
+        if not (self._under_way or self._gathered):
+            self._loop = loop
+        if isinstance(answer, AdapterError):
+            raise answer
+        return answer
 
     def _came_back(self) -> None:
         self._under_way -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -322,6 +323,42 @@ async def test_thousands_of_calls_cancelled_at_random_leave_nothing_behind(backe
     assert asyncio.all_tasks() == before
     assert await ask("last") == "LAST"
     assert backend.trips[-1] == ["last"]
+
+
+async def test_while_what_is_behind_refuses_another_threads_event_loop_nobody_else_is_refused(
+    backend,
+):
+    own = asyncio.get_running_loop()
+    asked, refuse = threading.Event(), threading.Event()
+
+    async def send(together: Sequence[str]) -> list[object]:
+        if asyncio.get_running_loop() is own:
+            return await backend.send(together)
+        asked.set()
+        refuse.wait(10)
+        raise ConfigurationError("another event loop")
+
+    coalescer = Coalescer(send)
+    assert await coalescer("first") == "FIRST"
+    other = asyncio.create_task(asyncio.to_thread(asyncio.run, coalescer("stray")))
+    await asyncio.to_thread(asked.wait, 10)
+
+    answers = await asyncio.gather(*(coalescer(name) for name in "abc"), return_exceptions=True)
+    refuse.set()
+
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        await other
+    assert answers == ["A", "B", "C"]
+    assert await coalescer("last") == "LAST"
+
+
+async def test_an_event_loop_that_what_is_behind_answers_may_follow_another(backend):
+    coalescer = Coalescer(backend.send)
+    await asyncio.to_thread(asyncio.run, coalescer("earlier"))
+
+    assert await coalescer("first") == "FIRST"
+    assert await asyncio.gather(*(coalescer(name) for name in "abc")) == ["A", "B", "C"]
+    assert backend.trips == [["earlier"], ["first"], ["a"], ["b", "c"]]
 
 
 async def test_another_threads_event_loop_is_refused_and_disturbs_nobody(backend):
