@@ -27,6 +27,8 @@ from test_coordinator_data_adapter.adapters.postgres.statement import Statement
 from test_coordinator_data_adapter.adapters.postgres.transaction import Transaction
 from test_coordinator_data_adapter.adapters.postgres.translation import (
     DRIVER_ERRORS,
+    FORGOTTEN,
+    USELESS,
     Failure,
     Phase,
     by_meaning,
@@ -59,10 +61,6 @@ _TURNS_TO_NOTICE: Final = 5
 # For how many seconds a connection that was just used is taken to be there still.
 _JUST_USED: Final = 0.005
 _PORT: Final = 5432
-# What was prepared in the session is forgotten, as behind a pooler; the statement was not executed.
-_FORGOTTEN: Final = "26000"
-# Of no use any more is such a session, and one on a server that became a standby.
-_USELESS: Final = frozenset({_FORGOTTEN, "25006"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,7 +431,7 @@ class Database:
             told = translate(
                 error, phase=Phase.SENT, writes=statement.writes, entity=statement.entity
             )
-        if told is None or told.sqlstate is None or told.sqlstate in _USELESS:
+        if told is None or told.sqlstate is None or told.sqlstate in USELESS:
             self._connections.discard(lease)
         else:
             self._connections.give_back(lease, now)
@@ -478,7 +476,7 @@ class _Repeats:
             return None if took > left else pause
         if failure is Failure.TIMEOUT:
             return 0.0 if self._failures == 1 and left >= took else None
-        unsent = getattr(error, "sqlstate", None) == _FORGOTTEN
+        unsent = getattr(error, "sqlstate", None) == FORGOTTEN
         lost = failure is Failure.LOST and not self._statement.writes
         if (lost or unsent) and not self._lost:
             self._lost = True

@@ -17,6 +17,7 @@ from test_coordinator_data_adapter.adapters.postgres.observer import Observer, r
 from test_coordinator_data_adapter.adapters.postgres.statement import Statement
 from test_coordinator_data_adapter.adapters.postgres.translation import (
     DRIVER_ERRORS,
+    USELESS,
     Phase,
     by_meaning,
     translate,
@@ -129,7 +130,7 @@ class Transaction:
         except BaseException as error:
             # Before the transaction ends nothing is applied, whatever gets lost.
             told = self._told(statement, error, writes=decides)
-            if told is None or told.sqlstate is None:
+            if told is None or told.sqlstate is None or told.sqlstate in USELESS:
                 self._lease.connection.terminate()
             if told is None:
                 abandoned = True

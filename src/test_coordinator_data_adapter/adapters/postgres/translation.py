@@ -23,6 +23,8 @@ from test_coordinator_data_adapter.errors import (
 __all__ = [
     "DRIVER_ERRORS",
     "FORBIDDEN",
+    "FORGOTTEN",
+    "USELESS",
     "Failure",
     "Phase",
     "TlsRefusedError",
@@ -268,6 +270,10 @@ def _misconfigured(inner: BaseException, state: str | None) -> str:
 
 FORBIDDEN: Final = "42501"
 """The SQLSTATE of a right that the role does not have."""
+FORGOTTEN: Final = "26000"
+"""What was prepared in the session is forgotten, as behind a pooler; nothing was executed."""
+USELESS: Final = frozenset({FORGOTTEN, "25006"})
+"""Of no use any more is such a session, and one on a server that became a standby."""
 # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
 _OTHER_NAME: Final = frozenset({62, 64})
 # No statement of ours is sent while connecting: what is refused then are the settings.

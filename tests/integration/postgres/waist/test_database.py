@@ -445,6 +445,18 @@ async def test_a_connection_to_what_became_a_standby_is_not_used_again(make_data
     assert await count(database) == 1
 
 
+async def test_a_transaction_leaves_what_became_a_standby_as_well(make_database, url, writing):
+    database = make_database(url, pool_size=1, max_overflow=0)
+    await database.execute(writing("SET default_transaction_read_only = on"))
+
+    with pytest.raises(UnavailableError) as refused:
+        await database.copy("things", {"id": str}, [("first",)])
+    await database.copy("things", {"id": str}, [("second",)])
+
+    assert refused.value.sqlstate == "25006"
+    assert await count(database) == 1
+
+
 async def test_a_plan_that_no_longer_fits_is_made_anew(make_database, own_url, reading, writing):
     database, administrator = make_database(own_url), make_database(own_url)
     everything = reading("SELECT * FROM waist.things")

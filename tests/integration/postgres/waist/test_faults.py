@@ -505,10 +505,10 @@ async def test_where_the_server_has_no_more_room_a_session_takes_over_from_a_sta
 
 async def test_a_server_that_only_reads_did_not_apply_a_write(make_database, server, outcome):
     database = make_database(server.url(), schema="public")
-    async with database.transaction() as transaction:
-        await transaction.execute(Statement("SET TRANSACTION READ ONLY", None, writes=False))
-        answer, _ = await outcome(transaction.execute(WRITE, "read only"))
-        transaction._failure = None
+    with suppress(UnavailableError):
+        async with database.transaction() as transaction:
+            await transaction.execute(Statement("SET TRANSACTION READ ONLY", None, writes=False))
+            answer, _ = await outcome(transaction.execute(WRITE, "read only"))
 
     assert type(answer) is UnavailableError
     assert answer.sqlstate == "25006"
