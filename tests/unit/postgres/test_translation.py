@@ -214,6 +214,14 @@ def test_no_message_holds_a_value_or_what_the_driver_said(error):
         assert told.__cause__ is None
 
 
+@pytest.mark.parametrize("error", [TimeoutError(), said("08006"), ConnectionResetError()])
+def test_what_is_lost_before_a_transaction_ends_was_not_applied(error):
+    told = translate(error, phase=Phase.UNDECIDED, writes=True)
+
+    assert type(told) is UnavailableError
+    assert "not applied" in str(told)
+
+
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("error", [TimeoutError(), said("57014"), said("40001"), said("53300")])
 def test_only_of_a_write_is_it_said_whether_it_was_applied(error, phase):

@@ -128,8 +128,7 @@ class Transaction:
             answer = await send(self._lease)
             return answer
         except BaseException as error:
-            # Before the transaction ends nothing is applied, whatever gets lost.
-            told = self._told(statement, error, writes=decides)
+            told = self._told(statement, error, Phase.SENT if decides else Phase.UNDECIDED)
             if told is None or told.sqlstate is None or told.sqlstate in USELESS:
                 self._lease.connection.terminate()
             if told is None:
@@ -152,10 +151,10 @@ class Transaction:
                 )
 
     def _told(
-        self, statement: Statement, error: BaseException, *, writes: bool
+        self, statement: Statement, error: BaseException, phase: Phase
     ) -> AdapterError | None:
         closed = self._lease.connection.is_closed()
         error = by_meaning(error, expired=self._lease.expired, closed=closed)
         if not isinstance(error, DRIVER_ERRORS):
             return None
-        return translate(error, phase=Phase.SENT, writes=writes, entity=statement.entity)
+        return translate(error, phase=phase, writes=statement.writes, entity=statement.entity)

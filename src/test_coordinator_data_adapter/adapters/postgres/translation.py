@@ -60,6 +60,8 @@ class Phase(Enum):
     """All connections were in use."""
     SENT = auto()
     """The statement was sent, or may have been."""
+    UNDECIDED = auto()
+    """It was sent in a transaction whose end was not: nothing is applied, whatever gets lost."""
 
 
 class Failure(Enum):

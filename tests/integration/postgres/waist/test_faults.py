@@ -511,6 +511,7 @@ async def test_a_server_that_only_reads_did_not_apply_a_write(make_database, ser
             answer, _ = await outcome(transaction.execute(WRITE, "read only"))
 
     assert type(answer) is UnavailableError
+    assert "not applied" in str(answer)
     assert answer.sqlstate == "25006"
 
 
