@@ -75,6 +75,7 @@ __all__ = ["AdapterFactory"]
 OpenT = TypeVar("OpenT")
 RepositoryT = TypeVar("RepositoryT")
 
+_ELSEWHERE: Final = "this factory is open in another event loop"
 _IN_MEMORY: Final = "nothing was opened: everything is kept in memory and gone with the process"
 
 
@@ -366,17 +367,19 @@ class AdapterFactory:
         live = self._live(self._redis, use_stub=False, quietly=True)
         return live.keyspace.client if live else None
 
+    def _is_open_elsewhere(self) -> bool:
+        # Half open counts as open: of two that open at once one would stay open for ever.
+        is_open = self._is_initialized and not self.config.in_memory
+        is_busy = is_open or self._changing.locked()
+        return is_busy and self._loop is not asyncio.get_running_loop()
+
     def _one_at_a_time(self) -> asyncio.Lock:
+        if self._is_open_elsewhere():
+            raise ConfigurationError(
+                f"{_ELSEWHERE}: await its cleanup() there, or open a factory of its own in this one"
+            )
         # A lock stays with the event loop that first waited for it; the next life may have another.
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # Half open counts as open: of two that open at once one would stay open for ever.
-            is_open = self._is_initialized and not self.config.in_memory
-            if is_open or self._changing.locked():
-                raise ConfigurationError(
-                    "this factory is open in another event loop: await its cleanup() there, or"
-                    " open a factory of its own in this one"
-                )
+        if self._loop is not (loop := asyncio.get_running_loop()):
             self._loop, self._changing = loop, asyncio.Lock()
         return self._changing
 
@@ -420,6 +423,9 @@ class AdapterFactory:
     async def _health_of(self, supervised: Supervised[OpenT] | None) -> dict[str, JsonValue]:
         if supervised is None:
             return {"connected": False, "error": _IN_MEMORY, "state": "in_memory"}
+        if self._is_open_elsewhere():
+            state = supervised.supervisor.state.value
+            return {"connected": False, "error": f"{_ELSEWHERE}: ask there", "state": state}
         try:
             return await supervised.supervisor.health(self.config.health_check_timeout)
         except Exception as defect:  # noqa: BLE001 - whoever asks how things are gets an answer

@@ -111,7 +111,11 @@ def test_an_open_factory_refuses_another_event_loop_and_goes_on_in_its_own(
         for ask in (factory.initialize, factory.cleanup, stored, kept):
             with pytest.raises(ConfigurationError, match="another event loop"):
                 other.run(ask())
+        asked_from_there = other.run(factory.health_check())
 
+        assert "another event loop" in asked_from_there["postgres"]["error"]
+        assert asked_from_there["status"] == "degraded"
+        assert own.run(factory.health_check())["status"] == "healthy"
         assert own.run(stored()) == scenario
         own.run(factory.cleanup())
         other.run(factory.initialize())
