@@ -7,11 +7,12 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from itertools import product
+from typing import Annotated, Final
 
 import structlog
 import typer
-from structlog.typing import EventDict
+from structlog.typing import EventDict, Processor
 
 from test_coordinator_data_adapter import __version__
 from test_coordinator_data_adapter.cli import (
@@ -30,6 +31,15 @@ __all__ = ["app"]
 
 # a new group of commands is a module with a function `register`, and its name here
 _GROUPS = (audit, demo, health, importing, migrate, prune, redis, sql)
+
+# Every command says itself whether the database can be used, and what it does instead.
+_OF_THE_DATABASE: Final = frozenset(
+    {("backend_unavailable", "postgres"), ("backend_misconfigured", "postgres")}
+)
+# How the backends are is all that `health` says.
+_OF_BACKENDS: Final = frozenset(
+    product(("backend_unavailable", "backend_misconfigured", "backend_lost"), ("postgres", "redis"))
+)
 
 app = typer.Typer(
     help="Where test-coordinator-py keeps its data.",
@@ -52,12 +62,15 @@ def _logging_as_it_is() -> Callable[[], None]:
     return structlog.reset_defaults
 
 
-def _leave_out_what_commands_say(_logger: object, _name: str, event: EventDict) -> EventDict:
-    """Every command says itself whether the database can be used, and what it does instead."""
-    about = event.get("event"), event.get("backend")
-    if about in {("backend_unavailable", "postgres"), ("backend_misconfigured", "postgres")}:
-        raise structlog.DropEvent
-    return event
+def _leave_out(said: frozenset[tuple[str, str]]) -> Processor:
+    """Leaves out events of backends that the command tells of in words of its own."""
+
+    def leave_out(_logger: object, _name: str, event: EventDict) -> EventDict:
+        if (event.get("event"), event.get("backend")) in said:
+            raise structlog.DropEvent
+        return event
+
+    return leave_out
 
 
 @app.callback()
@@ -81,9 +94,10 @@ def _every_command(
         # by itself it asks standard output whether there is anybody to see colours
         renderer = structlog.dev.ConsoleRenderer(colors=has_colors(errors()))
     told = [*told, renderer]
+    said = _OF_BACKENDS if context.invoked_subcommand == "health" else _OF_THE_DATABASE
     # standard output belongs to the answer, which other programs read
     structlog.configure(
-        processors=told if verbose else [_leave_out_what_commands_say, *told],
+        processors=told if verbose else [_leave_out(said), *told],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.NOTSET if verbose else logging.WARNING
         ),

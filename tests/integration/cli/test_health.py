@@ -25,6 +25,7 @@ def health(monkeypatch, tmp_path):
         monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
         monkeypatch.setenv(f"{PREFIX}HEALTH_CHECK_TIMEOUT", str(timeout))
         result = await asyncio.to_thread(CliRunner().invoke, app, ["health", "--json"])
+        assert result.stderr == "", "the answer holds all there is to tell"
         return result.exit_code, json.loads(result.stdout)
 
     return health

@@ -72,6 +72,24 @@ def test_backends_that_are_missing_are_degradation(call):
     assert "s3cret" not in result.output
 
 
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "redis://127.0.0.1:6379/0?ssl=true"])
+def test_each_failure_is_told_once(call, monkeypatch, url):
+    monkeypatch.setenv(f"{PREFIX}REDIS_URL", url)
+
+    shown, told = call("health"), call("health", "--json")
+
+    postgres, redis = shown.stderr.splitlines()
+    assert postgres.startswith("postgres: ")
+    assert redis.startswith("redis: ")
+    assert told.stderr == ""
+
+
+def test_what_the_library_says_of_it_is_shown_to_who_wants_to_see_more(call):
+    result = call("--verbose", "health")
+
+    assert result.stderr.count("backend_unavailable") == 2
+
+
 @pytest.mark.parametrize("how", ["option", "setting"])
 def test_in_strict_mode_they_are_a_failure(call, monkeypatch, how):
     if how == "setting":
