@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -55,10 +56,14 @@ def migrate_schema(
             "--from", metavar="REVISION", help="With --sql, the revision that the schema has."
         ),
     ] = "base",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
 ) -> None:
     """Bring the schema to the newest revision, or to another one.
 
-    Any number of processes may do so at once.
+    Any number of processes may do so at once. What was done, or is to be done, is told
+    on standard error, with --json on standard output.
 
     Exit code 0 when it is done; with --check 0 when the schema is up to date, and 1 when
     it is missing or at another revision. 2 when a setting, a password or a privilege is
@@ -68,6 +73,8 @@ def migrate_schema(
         raise typer.BadParameter("cannot be had together with --check", param_hint="--to")
     if check and sql:
         raise typer.BadParameter("cannot be had together with --check", param_hint="--sql")
+    if as_json and sql:
+        raise typer.BadParameter("cannot be had together with --sql", param_hint="--json")
     if start != "base" and not sql:
         raise typer.BadParameter(
             "is for --sql alone: otherwise the schema is asked", param_hint="--from"
@@ -103,7 +110,9 @@ def migrate_schema(
         sys.stdout.write(run(script))
         return
     before, after = run(command)
-    if before.found == after.found:
+    if as_json:
+        typer.echo(json.dumps(_as_json(before, after)))
+    elif before.found == after.found:
         errors().print(_called(after), soft_wrap=True)
     else:
         errors().print(
@@ -129,3 +138,13 @@ def _called(state: SchemaState) -> str:
     if state.is_current:
         return f"Schema {state.schema}: up to date at revision {state.found}."
     return f"{state.problem[:1].upper()}{state.problem[1:]}."
+
+
+def _as_json(before: SchemaState, after: SchemaState) -> dict[str, object]:
+    return {
+        "schema": after.schema,
+        "before": before.found,
+        "found": after.found,
+        "wanted": after.wanted,
+        "problem": None if after.is_current else after.problem,
+    }

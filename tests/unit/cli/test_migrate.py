@@ -19,3 +19,11 @@ def test_a_private_server_looks_after_itself_and_no_other_is_taken_for_it(
     assert "embedded_data_dir" in result.output
     assert "--url" in result.output
     assert not (tmp_path / "private").exists()
+
+
+def test_a_script_is_no_json(call):
+    result = call("migrate", "--sql", "--json")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "--sql" in result.stderr
