@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -36,6 +38,8 @@ _DIGEST: Final = re.compile("[0-9a-f]{64}")
 _LONGEST_DAYS: Final = 20_000
 
 ResultT = TypeVar("ResultT")
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 _OwnersUrl = Annotated[
     str | None,
@@ -114,13 +118,17 @@ def export(
     run(command)
 
 
-def seal(*, url: _OwnersUrl = None) -> None:
+def seal(*, url: _OwnersUrl = None, as_json: _AsJson = False) -> None:
     """Seal every record so far, and print the digest to be kept elsewhere.
 
     Exit code 0 when it is done, 2 when a setting, a password or a privilege is wrong, 3 when
     PostgreSQL does not answer.
     """
     verdict = _with_seals(url, lambda seals: seals.seal())
+    if as_json:
+        sealed = {"seals": verdict.seals, "records": verdict.records, "digest": verdict.digest}
+        typer.echo(json.dumps(sealed))
+        return
     errors().print(f"Records sealed: {verdict.records}.", soft_wrap=True)
     if verdict.digest is not None:
         typer.echo(verdict.digest)
@@ -136,6 +144,7 @@ def verify(
     first: Annotated[
         int, typer.Option("--from", min=1, metavar="SEAL", help="The seal to begin with.")
     ] = 1,
+    as_json: _AsJson = False,
 ) -> None:
     """Compare every sealed record with what it was, and name the first that differs.
 
@@ -146,14 +155,19 @@ def verify(
     if kept is not None and not _DIGEST.fullmatch(kept):
         raise typer.BadParameter("must be the 64 hexadecimal digits", param_hint="--anchor")
     verdict = _with_seals(url, lambda seals: seals.verify(anchor=kept, first=first))
-    counted = f"Seals: {verdict.seals}. Records: {verdict.records}. Not sealed: {verdict.unsealed}."
-    errors().print(counted, soft_wrap=True)
-    typer.echo(verdict.problem or "nothing differs")
+    if as_json:
+        typer.echo(json.dumps(asdict(verdict)))
+    else:
+        counted = (
+            f"Seals: {verdict.seals}. Records: {verdict.records}. Not sealed: {verdict.unsealed}."
+        )
+        errors().print(counted, soft_wrap=True)
+        typer.echo(verdict.problem or "nothing differs")
     if verdict.problem is not None:
         raise typer.Exit(EXIT_TAMPERED)
 
 
-def prune(*, url: _OwnersUrl = None) -> None:
+def prune(*, url: _OwnersUrl = None, as_json: _AsJson = False) -> None:
     """Delete sealed records older than audit_retention_days, whole seals at a time.
 
     What is not sealed stays. Exit code 0 when it is done, 2 when a setting, a password or a
@@ -161,10 +175,16 @@ def prune(*, url: _OwnersUrl = None) -> None:
     """
     days = run(_retention_days)
     if days == 0:
+        if as_json:
+            typer.echo(json.dumps({"records": 0, "first_seal": None}))
+            return
         errors().print("audit_retention_days is 0: everything is kept.", soft_wrap=True)
         return
     before = utc_now() - timedelta(days=days)
     pruned = _with_seals(url, lambda seals: seals.prune(before))
+    if as_json:
+        typer.echo(json.dumps(asdict(pruned)))
+        return
     errors().print(
         f"Records deleted: {pruned.records}. Verify with --from {pruned.first_seal}.",
         soft_wrap=True,

@@ -399,6 +399,30 @@ async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuse
     assert (bad.exit_code, bad.stdout) == (1, "record 2 was changed\n")
 
 
+async def test_json_tells_programs_what_the_commands_tell_people(held, place, superuser):
+    async def told(code, *arguments, days=None):
+        done = await call(place, "audit", *arguments, "--json", "--url", place.owner, days=days)
+        assert (done.exit_code, done.stderr) == (code, ""), done.output
+        return json.loads(done.stdout)
+
+    nothing = await told(0, "verify")
+    sealed = await told(0, "seal")
+    digest = sealed["digest"]
+    await held.test_runs.create(a_test_run())
+    good = await told(0, "verify", "--anchor", digest)
+    kept, pruned = await told(0, "prune"), await told(0, "prune", days="30")
+    await superuser.execute(f"UPDATE {TRAIL} SET reason = 'x' WHERE record_id = 2")
+    bad = await told(1, "verify")
+
+    counted = {"seals": 1, "records": 8}
+    assert nothing == {"problem": None, "seals": 0, "records": 0, "unsealed": 8, "digest": None}
+    assert sealed == {**counted, "digest": digest}
+    assert good == {**counted, "problem": None, "unsealed": 1, "digest": digest}
+    assert bad == {**good, "problem": "record 2 was changed"}
+    assert kept == {"records": 0, "first_seal": None}
+    assert pruned == {"records": 0, "first_seal": 1}
+
+
 async def test_a_digest_is_an_anchor_however_it_was_written_down(held, place, seals):
     kept = (await seals.seal()).digest
     await held.test_runs.create(a_test_run())
