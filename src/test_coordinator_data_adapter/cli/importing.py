@@ -67,15 +67,16 @@ def chaostoolkit(
     or the mapping file is wrong, 3 when the database that was configured cannot be used.
     """
 
-    async def command() -> tuple[list[Import], list[str]]:
+    async def command() -> tuple[list[Import], Store]:
         mapping = shipped_mapping() if mapping_file is None else load_mapping(mapping_file)
         async with opened(allow_degraded=allow_degraded) as store:
-            told = [f"Held in {store.backend}.", *([store.advice] if store.advice else [])]
-            return await import_journals(store, paths, mapping), told
+            return await import_journals(store, paths, mapping), store
 
-    imports, told = run(command)
+    imports, store = run(command)
+    told = [f"Held in {store.backend}.", *([store.advice] if store.advice else [])]
     if as_json:
-        typer.echo(json.dumps({"journals": [_as_json(one) for one in imports]}))
+        answer = {"backend": store.name, "journals": [_as_json(one) for one in imports]}
+        typer.echo(json.dumps(answer))
         errors().print("\n".join(told), soft_wrap=True)
     else:
         show(_journals(imports), "\n".join([f"{summary(imports)}.", *told]))

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from test_coordinator_data_adapter.cli.screen import errors, show, table
-from test_coordinator_data_adapter.cli.store import AllowDegraded, opened, run
+from test_coordinator_data_adapter.cli.store import AllowDegraded, Store, opened, run
 from test_coordinator_data_adapter.interfaces.retention import KINDS, Kind, RetentionReport
 
 __all__ = ["register"]
@@ -39,7 +39,7 @@ def prune(
     when it is done, 2 when a setting is wrong, 3 when the database cannot be used.
     """
 
-    async def command() -> tuple[RetentionReport, str]:
+    async def command() -> tuple[RetentionReport, Store]:
         async with opened(allow_degraded=allow_degraded, needed=True) as store:
             console = errors()
             bar = Progress(
@@ -58,15 +58,15 @@ def prune(
 
             with bar if console.is_terminal and not dry_run else nullcontext():
                 report = await store.factory.prune_expired(dry_run=dry_run, on_progress=advance)
-            return report, store.backend
+            return report, store
 
-    report, backend = run(command)
+    report, store = run(command)
     if as_json:
-        typer.echo(json.dumps(_as_json(report)))
-        errors().print(f"Held in {backend}.", soft_wrap=True)
+        typer.echo(json.dumps({"backend": store.name, **_as_json(report)}))
+        errors().print(f"Held in {store.backend}.", soft_wrap=True)
         return
     done = "Nothing was deleted: a dry run" if report.dry_run else "Done"
-    show(_kinds(report), f"{done}.\nHeld in {backend}.")
+    show(_kinds(report), f"{done}.\nHeld in {store.backend}.")
 
 
 def _kinds(report: RetentionReport) -> Table:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, TypeVar, cast
+from typing import Annotated, Final, Literal, TypeVar, cast
 
 import anyio
 import typer
@@ -65,11 +65,13 @@ class Store:
     Attributes:
         factory: the open factory.
         backend: which backend holds the four stored kinds, for people.
+        name: the same for programs.
         advice: what would make it a better one, or None.
     """
 
     factory: AdapterFactory
     backend: str
+    name: Literal["postgres", "memory"]
     advice: str | None = None
 
 
@@ -119,12 +121,12 @@ async def opened(
         if not live and (chosen or needed) and not config.in_memory and not allow_degraded:
             raise _unusable(f"{postgres['error']}{'' if needed else _OTHERWISE}")
         if live:
-            yield Store(factory, _name(config, postgres))
+            yield Store(factory, _called(config, postgres), "postgres")
             return
         if not chosen and not config.in_memory:
             where = "the private server" if private else "PostgreSQL where the defaults look for it"
             errors().print(f"{where} cannot be used: {postgres['error']}", soft_wrap=True)
-        yield Store(factory, _MEMORY, advice or (None if chosen else _TO_KEEP_IT))
+        yield Store(factory, _MEMORY, "memory", advice or (None if chosen else _TO_KEEP_IT))
 
 
 def administrators_url(config: AdapterConfig, url: str | None) -> str:
@@ -152,7 +154,7 @@ def _private_folder() -> Path:
     return folder / "test-coordinator-adapter" / "demo"
 
 
-def _name(config: AdapterConfig, postgres: dict[str, object]) -> str:
+def _called(config: AdapterConfig, postgres: dict[str, object]) -> str:
     name = f"PostgreSQL {postgres['server_version']}"
     if config.embedded_data_dir is None:
         return f"{name}, schema {config.postgres_schema}"

@@ -61,7 +61,8 @@ def test_json_is_one_object_with_one_entry_for_each_journal(call, samples, tmp_p
 
     answer = json.loads(result.stdout)
     assert result.exit_code == 1
-    assert list(answer) == ["journals"]
+    assert list(answer) == ["backend", "journals"]
+    assert answer["backend"] == "memory"
     assert [list(one) for one in answer["journals"]] == [KEYS] * 3
     imported, refused, again = answer["journals"]
     assert imported | {"run_id": "..."} == {

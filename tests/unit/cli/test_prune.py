@@ -58,6 +58,7 @@ def test_json_tells_of_each_kind_what_goes_and_why_the_rest_is_kept(call, argume
 
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {
+        "backend": "memory",
         "dry_run": bool(arguments),
         "kinds": {
             "chaos_events": {"examined": 4, "pruned": 1, "kept": {"run_is_kept": 3}},
