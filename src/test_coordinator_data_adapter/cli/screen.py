@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +30,9 @@ __all__ = [
 ]
 
 EXIT_NO_READER: Final = 141
-"""Whoever read standard output stopped; what shells say of a program that SIGPIPE ended."""
+"""Whoever read what the command prints stopped; what shells say of a program that SIGPIPE ended."""
 EXIT_NO_ROOM: Final = 74
-"""Standard output cannot be written, such as to a full disk."""
+"""What the command prints cannot be written, such as to a full disk."""
 
 _STYLES = {
     "passed": "green",
@@ -143,10 +144,10 @@ def written(command: Callable[[], object], program: str) -> int:
         command: what ends with `SystemExit`, its printing perhaps still in a buffer.
         program: what it is called, for people.
     """
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # the shell's `>&-`: nobody wants to see it
-            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open to the end
-            setattr(sys, stream, nowhere)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell's `>&-`: nobody wants to see it
+            unseen = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open to the end
+            setattr(sys, name, unseen)
     code: object = None
     try:
         try:
@@ -158,10 +159,13 @@ def written(command: Callable[[], object], program: str) -> int:
             code = ended.code
         sys.stdout.flush()
     except OSError as failed:
-        # What is left in the buffer would fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(failed, BrokenPipeError):
-            return EXIT_NO_READER
-        sys.stderr.write(f"{program}: {failed}\n")
-        return EXIT_NO_ROOM
+        unread = isinstance(failed, BrokenPipeError)
+        if not unread:
+            with suppress(OSError):  # both may go to the same full disk
+                sys.stderr.write(f"{program}: {failed}\n")
+        # What is left in the buffers would fail once more when the interpreter ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return EXIT_NO_READER if unread else EXIT_NO_ROOM
     return code if isinstance(code, int) else int(code is not None)

@@ -91,6 +91,16 @@ def test_an_answer_that_cannot_be_written_is_one_line_and_an_exit_code_of_its_ow
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "command", ["health >/dev/full 2>&1", "audit prune 2>/dev/full", "nonsense 2>/dev/full"]
+)
+def test_a_full_disk_for_both_is_not_taken_for_an_answer(command):
+    ended = shell(f"program {command}")
+
+    assert ended.returncode == 74
+    assert ended.stdout == ""
+
+
 @pytest.mark.parametrize("command", ["--version", "sql roles"])
 def test_an_answer_that_nobody_reads_any_more_has_an_exit_code_of_its_own(command):
     with subprocess.Popen(
