@@ -112,13 +112,8 @@ def migrate_schema(
     before, after = run(command)
     if as_json:
         typer.echo(json.dumps(_as_json(before, after)))
-    elif before.found == after.found:
-        errors().print(_called(after), soft_wrap=True)
     else:
-        errors().print(
-            f"Schema {after.schema}: {before.found or 'nothing'} -> {after.found or 'nothing'}.",
-            soft_wrap=True,
-        )
+        errors().print(_checked(after) if check else _moved(before, after), soft_wrap=True)
     if check and not after.is_current:
         raise typer.Exit(EXIT_NOT_CURRENT)
 
@@ -134,7 +129,15 @@ def application_role(config: AdapterConfig) -> str:
     return user_and_database(config.postgres_url)[0]
 
 
-def _called(state: SchemaState) -> str:
+def _moved(before: SchemaState, after: SchemaState) -> str:
+    there = after.found or "nothing"
+    if before.found != after.found:
+        return f"Schema {after.schema}: {before.found or 'nothing'} -> {there}."
+    # Where it was sent, perhaps down on purpose: nothing is wrong with that.
+    return _checked(after) if after.is_current else f"Schema {after.schema}: {there} already."
+
+
+def _checked(state: SchemaState) -> str:
     if state.is_current:
         return f"Schema {state.schema}: up to date at revision {state.found}."
     return f"{state.problem[:1].upper()}{state.problem[1:]}."

@@ -1,4 +1,4 @@
-"""`migrate`, asked by a program that reads its answer."""
+"""What `migrate` tells people and programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from test_coordinator_data_adapter.adapters.postgres.migration import REVISIONS
 from test_coordinator_data_adapter.cli import app
@@ -16,19 +16,39 @@ NEWEST = REVISIONS[-1]
 
 
 @pytest.fixture
-async def migrate(monkeypatch, tmp_path, postgres_server):
-    """What `migrate --json` answers in a database where there is nothing, and how it ends."""
+async def call(monkeypatch, tmp_path, postgres_server):
+    """Calls `migrate` where there is a database with nothing in it."""
     monkeypatch.chdir(tmp_path)
     url = await postgres_server.create_database()
     monkeypatch.setenv(f"{PREFIX}POSTGRES_URL", url)
 
+    async def call(*arguments: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, ["migrate", *arguments])
+
+    yield call
+    await postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def migrate(call):
+    """What `migrate --json` answers, and how it ends."""
+
     async def migrate(*arguments: str):
-        result = await asyncio.to_thread(CliRunner().invoke, app, ["migrate", *arguments, "--json"])
+        result = await call(*arguments, "--json")
         assert result.stderr == "", "the answer holds all there is to tell"
         return result.exit_code, json.loads(result.stdout)
 
-    yield migrate
-    await postgres_server.drop_database(url)
+    return migrate
+
+
+@pytest.mark.parametrize(("revision", "there"), [("0001", "0001"), ("base", "nothing")])
+async def test_to_be_where_it_was_sent_already_is_no_problem(call, revision, there):
+    await call("--to", revision)
+
+    again = await call("--to", revision)
+
+    assert again.exit_code == 0
+    assert again.stderr == f"Schema test_coordinator: {there} already.\n"
 
 
 async def test_json_tells_what_was_found_and_what_is_wanted(migrate):
