@@ -21,6 +21,15 @@ def test_a_private_server_looks_after_itself_and_no_other_is_taken_for_it(
     assert not (tmp_path / "private").exists()
 
 
+@pytest.mark.parametrize("command", ["migrate", "migrate --check", "audit seal", "audit verify"])
+def test_who_cannot_reach_the_server_is_told_what_to_look_at(call, command):
+    result = call(*command.split(), "--url", "postgresql://me:hunter2@127.0.0.1:1/none")
+
+    assert result.exit_code == 3
+    assert "check that it runs and can be reached" in result.stderr
+    assert "hunter2" not in result.output
+
+
 def test_a_script_is_no_json(call):
     result = call("migrate", "--sql", "--json")
 

@@ -188,6 +188,14 @@ def test_a_connection_that_sqlalchemy_invalidated_is_lost():
     assert in_every_phase(error) == LOST
 
 
+def test_who_cannot_connect_is_told_what_to_look_at():
+    told = translate(ConnectionRefusedError(), phase=Phase.CONNECTING, writes=True)
+    lost = translate(ConnectionResetError(), phase=Phase.SENT, writes=False)
+
+    assert "check that it runs and can be reached; not applied, retry later" in str(told)
+    assert "check" not in str(lost)
+
+
 def test_a_pool_without_a_free_connection_is_overloaded_and_nothing_was_applied():
     error = translate(exc.TimeoutError(SECRET), phase=Phase.WAITING, writes=True)
 

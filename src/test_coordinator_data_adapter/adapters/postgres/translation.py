@@ -248,6 +248,8 @@ def _told(
             " its owner, grants the role of postgres_url what it needs"
         )
     kind, message = _TOLD[failure]
+    if failure is Failure.LOST and phase is Phase.CONNECTING:
+        message = _OUT_OF_REACH
     if not writes:
         message = message.replace(_OF_WRITES, "")
     return kind, message.format(thing=entity.replace("_", " ") if entity else "row")
@@ -289,6 +291,9 @@ _CONFIGURATION: Final = {
     FORBIDDEN: "the role may not connect; grant it CONNECT on the database",
 }
 _OF_WRITES: Final = "not applied, "
+_OUT_OF_REACH: Final = (
+    "PostgreSQL does not answer: check that it runs and can be reached; not applied, retry later"
+)
 _TOLD: Final[dict[Failure, tuple[type[AdapterError], str]]] = {
     Failure.DUPLICATE: (DuplicateError, "a {thing} with that id is stored already"),
     Failure.CONSTRAINT: (
