@@ -163,9 +163,10 @@ def _called(config: AdapterConfig, postgres: dict[str, object]) -> str:
     name = f"PostgreSQL {postgres['server_version']}"
     if config.embedded_data_dir is None:
         return f"{name}, schema {config.postgres_schema}"
-    folder = str(config.embedded_data_dir)
-    home = str(Path.home())
-    return f"{name} in {folder.replace(home, '~', 1) if folder.startswith(home) else folder}"
+    folder, home = config.embedded_data_dir, Path.home()
+    if folder.is_relative_to(home):
+        folder = "~" / folder.relative_to(home)
+    return f"{name} in {folder}"
 
 
 def _unusable(which: str, reason: str) -> typer.Exit:

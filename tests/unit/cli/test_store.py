@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import typer
 
+from test_coordinator_data_adapter import AdapterConfig
 from test_coordinator_data_adapter.cli import store as module
 from test_coordinator_data_adapter.cli.store import opened, run
 from test_coordinator_data_adapter.errors import (
@@ -46,6 +49,22 @@ def test_a_bad_setting_is_one_line_that_names_it(call, monkeypatch, name, value,
     assert result.exit_code == 2
     assert result.stderr.startswith(told)
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "shown"),
+    [
+        ("/home/ann/experiments", "~/experiments"),
+        ("/home/ann", "~"),
+        ("/home/anna/experiments", "/home/anna/experiments"),
+        ("experiments", "experiments"),
+    ],
+)
+def test_a_folder_is_below_home_where_it_is(monkeypatch, folder, shown):
+    monkeypatch.setenv("HOME", "/home/ann")
+    config = AdapterConfig(in_memory=False, embedded_data_dir=Path(folder))
+
+    assert module._called(config, {"server_version": "18.6"}) == f"PostgreSQL 18.6 in {shown}"
 
 
 def test_a_command_returns_its_answer():
