@@ -156,7 +156,7 @@ def _journals(imports: Sequence[Import]) -> Table:
     for one in imports:
         held = one.outcome is not Outcome.REFUSED
         shown.add_row(
-            plain(Path(one.path).name),
+            plain(Path(one.path).name or one.path),  # "." has no name
             colored(one.outcome),
             colored(one.run_status or "-"),
             plain(one.scenario_id or "-"),

@@ -103,6 +103,15 @@ def test_a_refusal_is_told_with_its_path_and_the_others_are_imported(call, sampl
     assert "10 imported, 2 refused." in result.stdout
 
 
+def test_the_folder_one_is_in_is_shown_though_it_has_no_name(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    result = call("import", "chaostoolkit", ".")
+
+    assert any(line.split()[:2] == [".", "refused"] for line in result.stdout.splitlines())
+    assert ".: holds no *.json file" in result.stderr
+
+
 def test_what_cannot_be_mapped_is_imported_once_its_line_is_added(call, ok, tmp_path):
     journal = tmp_path / "journal.json"
     journal.write_text(
