@@ -73,6 +73,8 @@ def migrate_schema(
         raise typer.BadParameter("cannot be had together with --check", param_hint="--to")
     if check and sql:
         raise typer.BadParameter("cannot be had together with --check", param_hint="--sql")
+    if url is not None and sql:
+        raise typer.BadParameter("cannot be had together with --sql", param_hint="--url")
     if as_json and sql:
         raise typer.BadParameter("cannot be had together with --sql", param_hint="--json")
     if start != "base" and not sql:

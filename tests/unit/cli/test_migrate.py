@@ -30,9 +30,10 @@ def test_who_cannot_reach_the_server_is_told_what_to_look_at(call, command):
     assert "hunter2" not in result.output
 
 
-def test_a_script_is_no_json(call):
-    result = call("migrate", "--sql", "--json")
+@pytest.mark.parametrize("option", ["--json", "--url postgresql://me@127.0.0.1:1/none", "--check"])
+def test_a_script_is_made_without_asking_a_server_and_is_no_json(call, option):
+    result = call("migrate", "--sql", *option.split())
 
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "--sql" in result.stderr
+    assert "cannot be had together with" in result.stderr
