@@ -58,6 +58,9 @@ def demo(*, allow_degraded: AllowDegraded = False) -> None:
     Imports the Chaos Toolkit journals that the package carries and prints scenarios, runs,
     injected chaos and assertions. Unless a database is configured, they are kept by a private
     server that the extra `embedded` brings, and else in memory.
+
+    Exit code 0 when they are shown, 1 when one was refused, 2 when a setting is wrong, 3 when
+    the database that was configured cannot be used.
     """
     reads = _CachedReads()
 

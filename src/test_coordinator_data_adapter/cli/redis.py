@@ -29,7 +29,7 @@ def _acl(
     """Print the user with the least rights this library needs for its keys.
 
     Put a password in the place of PASSWORD. Behind Sentinels a second line says what the same user
-    needs on these.
+    needs on these. Exit code 0 when it is printed, 2 when a setting is wrong.
     """
 
     async def command() -> list[str]:

@@ -48,6 +48,8 @@ def roles(
     configuration. Run it as a superuser, in that database, before the first migration:
 
         test-coordinator-adapter sql roles | psql --set ON_ERROR_STOP=1 "$ADMIN_URL"
+
+    Exit code 0 when it is printed, 2 when a setting is wrong.
     """
 
     async def command() -> list[str]:

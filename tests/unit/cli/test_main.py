@@ -8,6 +8,9 @@ from importlib.metadata import version
 
 import pytest
 import structlog
+from typer.main import get_command
+
+from test_coordinator_data_adapter.cli import app
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
@@ -118,12 +121,29 @@ def test_an_answer_that_nobody_reads_any_more_has_an_exit_code_of_its_own(comman
     assert b"Broken" not in told
 
 
-@pytest.mark.parametrize("command", ["", "demo", "import", "import chaostoolkit"])
-def test_every_command_explains_itself(call, command):
+@pytest.mark.parametrize("command", ["", "audit", "import", "redis", "sql"])
+def test_every_group_explains_itself(call, command):
     result = call(*command.split(), "--help")
 
     assert result.exit_code == 0
     assert "Usage" in result.stdout
+
+
+def commands(group, *names):
+    for name, inner in group.commands.items():
+        if hasattr(inner, "commands"):
+            yield from commands(inner, *names, name)
+        else:
+            yield " ".join((*names, name))
+
+
+@pytest.mark.parametrize("command", list(commands(get_command(app))))
+def test_every_command_explains_itself_and_its_exit_codes(call, command):
+    result = call(*command.split(), "--help")
+
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+    assert "Exit code 0" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["import", "chaostoolkit"], ["demo", "--no"]])
