@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import anyio
 import pytest
 import structlog
 from typer.main import get_command
@@ -151,6 +152,19 @@ def test_a_wrong_call_is_a_usage_error(call, arguments):
     result = call(*arguments)
 
     assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["health", "migrate --check", "audit verify"])
+def test_an_interruption_is_none_of_the_answers(call, monkeypatch, command):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(anyio, "run", interrupted)
+
+    result = call(*command.split())
+
+    assert result.exit_code == 130
     assert result.stdout == ""
 
 
