@@ -107,9 +107,10 @@ def export(
     Exit code 0 when all of it is printed, 2 when a setting or the time is wrong, 3 when the
     database cannot be used.
     """
-    query = AuditQuery(recorded_since=None if since is None else _moment(since))
+    moment = None if since is None else _moment(since)
 
     async def command() -> None:
+        query = AuditQuery(recorded_since=moment)
         async with opened(needed=True) as store:
             trail: AuditRepository = store.factory.get_audit_repository()
             async for record in trail.stream(query, batch_size=_AT_ONCE):
