@@ -134,7 +134,10 @@ def _late(states: _States, seconds: float) -> JsonObject:
     for backend in _BACKENDS:
         state = states.by_backend.get(backend, BackendState.UNAVAILABLE.value)
         opened = state == BackendState.LIVE
-        late = f"it could not be opened within {seconds:g} s; health_check_timeout gives it longer"
+        late = (
+            f"it could not be opened within {seconds:g} s: check that it runs, can be reached and"
+            " speaks TLS where its URL says so; health_check_timeout gives it longer"
+        )
         told[backend] = {
             "connected": opened,
             "state": state,

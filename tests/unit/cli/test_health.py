@@ -194,6 +194,7 @@ def test_a_server_that_never_answers_costs_no_more_than_the_time_there_is(
     assert result.exit_code == 1
     assert told["postgres"]["connected"] is False
     assert "0.7 s" in told["postgres"]["error"]
+    assert "check that it runs" in told["postgres"]["error"]
     assert told["redis"]["connected"] is False
 
 
