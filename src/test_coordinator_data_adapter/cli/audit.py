@@ -25,6 +25,7 @@ from test_coordinator_data_adapter.models.audit import AuditKind, AuditRecord
 from test_coordinator_data_adapter.models.values import utc_now
 
 if TYPE_CHECKING:
+    from test_coordinator_data_adapter.adapters.postgres.database import Database
     from test_coordinator_data_adapter.adapters.postgres.seals import Seals
 
 __all__ = ["EXIT_TAMPERED", "register"]
@@ -101,22 +102,40 @@ def export(
             help="Only what was recorded then or later: ISO 8601 with a time zone.",
         ),
     ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            help="The auditor's connection; the service's own database unless given.",
+        ),
+    ] = None,
 ) -> None:
     """Print the trail as JSON Lines, oldest first, as it comes from the database.
 
-    Exit code 0 when all of it is printed, 2 when a setting or the time is wrong, 3 when the
-    database cannot be used.
+    Exit code 0 when all of it is printed, 2 when a setting or the time is wrong, or the
+    password or the privilege of --url, 3 when the database cannot be used.
     """
     moment = None if since is None else _moment(since)
 
-    async def command() -> None:
+    async def printed(trail: AuditRepository) -> None:
         query = AuditQuery(recorded_since=moment)
-        async with opened(needed=True) as store:
-            trail: AuditRepository = store.factory.get_audit_repository()
-            async for record in trail.stream(query, batch_size=_AT_ONCE):
-                _write(record)
+        async for record in trail.stream(query, batch_size=_AT_ONCE):
+            _write(record)
 
-    run(command)
+    async def command() -> None:
+        async with opened(needed=True) as store:
+            await printed(store.factory.get_audit_repository())
+
+    async def in_database(database: Database) -> None:
+        from test_coordinator_data_adapter.adapters.postgres.audit import PostgresAuditRepository
+
+        await printed(PostgresAuditRepository(database))
+
+    if url is None:
+        run(command)
+    else:
+        _with_database(url, in_database)
 
 
 def seal(*, url: _OwnersUrl = None, as_json: _AsJson = False) -> None:
@@ -198,9 +217,17 @@ async def _retention_days() -> int:
 
 
 def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) -> ResultT:
+    async def in_database(database: Database) -> ResultT:
+        from test_coordinator_data_adapter.adapters.postgres.seals import Seals
+
+        return await work(Seals(database))
+
+    return _with_database(url, in_database)
+
+
+def _with_database(url: str | None, work: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
     async def command() -> ResultT:
         from test_coordinator_data_adapter.adapters.postgres.database import Database
-        from test_coordinator_data_adapter.adapters.postgres.seals import Seals
         from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
         from test_coordinator_data_adapter.adapters.postgres.translation import FORBIDDEN
 
@@ -214,7 +241,7 @@ def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) ->
         )
         database = Database(settings)
         try:
-            return await work(Seals(database))
+            return await work(database)
         except ConfigurationError as refused:
             if refused.sqlstate != FORBIDDEN:
                 raise

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -378,7 +379,8 @@ async def call(place, *arguments, days=None):
     return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=others | settings)
 
 
-async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuser):
+@pytest.fixture
+async def _an_auditor(place, superuser):
     for statement in role_statements(
         database=place.admin.rpartition("/")[2],
         schema=SCHEMA,
@@ -388,6 +390,23 @@ async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuse
     ):
         await superuser.execute(statement)
 
+
+@pytest.mark.usefixtures("_an_auditor")
+async def test_the_auditor_exports_the_trail_by_the_url_it_seals_with(held, place):
+    nobody = replace(place, admin="postgresql://me:hunter2@127.0.0.1:1/none")
+
+    exported = await call(nobody, "audit", "export", "--url", place.auditor)
+    unreachable = await call(place, "audit", "export", "--url", nobody.admin)
+
+    lines = [json.loads(line) for line in exported.stdout.splitlines()]
+    assert exported.exit_code == 0, exported.output
+    assert [line["record_id"] for line in lines] == list(range(1, 9))
+    assert (unreachable.exit_code, unreachable.stdout) == (3, "")
+    assert "hunter2" not in unreachable.output
+
+
+@pytest.mark.usefixtures("_an_auditor")
+async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuser):
     sealed = await call(place, "audit", "seal")
     digest = sealed.stdout.strip()
     good = await call(place, "audit", "verify", "--anchor", digest)
