@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from test_coordinator_data_adapter.cli.screen import errors, show, table
-from test_coordinator_data_adapter.cli.store import AllowDegraded, Store, opened, run
+from test_coordinator_data_adapter.cli.store import Store, opened, run
 from test_coordinator_data_adapter.interfaces.retention import KINDS, Kind, RetentionReport
 
 __all__ = ["register"]
@@ -30,7 +30,6 @@ def prune(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
-    allow_degraded: AllowDegraded = False,
 ) -> None:
     """Delete what is older than the *_retention_days of the settings.
 
@@ -40,7 +39,7 @@ def prune(
     """
 
     async def command() -> tuple[RetentionReport, Store]:
-        async with opened(allow_degraded=allow_degraded, needed=True) as store:
+        async with opened(needed=True) as store:
             console = errors()
             bar = Progress(
                 TextColumn("{task.description}"),

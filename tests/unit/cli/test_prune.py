@@ -134,3 +134,10 @@ def test_a_dry_run_deletes_nothing_and_shows_no_progress(shown):
     told = shown("prune", "--json", "--dry-run")
 
     assert told == "Held in memory (gone when this command ends).\n"
+
+
+def test_nothing_is_pruned_in_memory_instead(call):
+    result = call("prune", "--allow-degraded")
+
+    assert result.exit_code == 2
+    assert "--allow-degraded" in result.stderr

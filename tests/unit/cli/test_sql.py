@@ -19,6 +19,26 @@ def test_the_roles_are_for_the_user_and_the_database_that_the_url_connects_to(
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        ["--owner", ""],
+        ["--auditor", ""],
+        ["--owner", "one", "--auditor", "one"],
+        ["--owner", "me"],
+        ["--auditor", "me"],
+    ],
+    ids=" ".join,
+)
+def test_roles_that_would_not_be_three_are_refused(call, monkeypatch, options):
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_URL", "postgresql://me:x@localhost/mine")
+
+    result = call("sql", "roles", *options)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "three roles" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("command", "url"),
     [
         ("sql roles", "postgresql://me:hunter2@[::1/mine"),

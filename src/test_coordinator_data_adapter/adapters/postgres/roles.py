@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import count
 from typing import Final
 
+from test_coordinator_data_adapter.errors import ConfigurationError
+
 __all__ = [
     "APPLICATION_ROLE",
     "AUDITOR_ROLE",
@@ -162,7 +164,16 @@ def role_statements(
         owner: the role that migrates: it owns the schema and everything in it.
         role: the role the service runs as: it reads and writes rows, and nothing else.
         auditor: the role that looks after the audit trail: it reads, seals and deletes records.
+
+    Raises:
+        ConfigurationError: one of them has no name, or two are the same: what one may do is kept
+            from the others.
     """
+    three = (owner, role, auditor)
+    if not all(three) or len(set(three)) < len(three):
+        raise ConfigurationError(
+            "owner, role of the service and auditor must be three roles, each with its own name"
+        )
     inside, on = quoted(schema), quoted(database)
     statements = [_create_role(owner), _create_role(role), _create_role(auditor)]
     statements += [
