@@ -32,8 +32,8 @@ from benchmarks.scale import QUICK, SMOKE, Scale
 from benchmarks.stage import (
     AUDITED,
     BARELY_AUDITED,
-    INDEXED,
     LARGE,
+    LEAST_AUDITED,
     SERVER_SETTINGS,
     SMALL,
     UNAUDITED,
@@ -65,7 +65,7 @@ _SCHEMAS = {
     "postgres": (SMALL,),
     "volume": (SMALL, LARGE),
     "observation": (SMALL,),
-    "audit": (AUDITED, UNAUDITED, UNAUDITED_TOO, BARELY_AUDITED, INDEXED),
+    "audit": (AUDITED, UNAUDITED, UNAUDITED_TOO, BARELY_AUDITED, LEAST_AUDITED),
 }
 
 

@@ -15,7 +15,7 @@ from benchmarks.stage import (
     AUDITED,
     BARELY_AUDITED,
     FRESH_RUN,
-    INDEXED,
+    LEAST_AUDITED,
     STORED_SINCE,
     UNAUDITED,
     UNAUDITED_TOO,
@@ -38,7 +38,7 @@ MOST_OF_ONE = 1.25
 MOST_IN_BULK = 1.1
 
 BARELY = "operation and id alone, in a table without an index"
-FOUND = (
+LEAST = (
     "all that is told and the row, in a table with three indexes, by a trigger that knows no prune"
 )
 
@@ -47,7 +47,7 @@ _SCHEMAS = {
     WITHOUT: UNAUDITED,
     f"{WITHOUT}, in another schema": UNAUDITED_TOO,
     BARELY: BARELY_AUDITED,
-    FOUND: INDEXED,
+    LEAST: LEAST_AUDITED,
 }
 # The least that any trigger can record; what the trail takes beyond it is for what it is read for.
 _BARE_RECORDS = f"""
@@ -64,8 +64,8 @@ _BARE_RECORDS = f"""
 
 # The least that a trail has to hold, and to be found again by: its order, its time, and what it is
 # about.
-_FOUND_RECORDS = f"""
-    CREATE TABLE {INDEXED}.records (
+_LEAST_RECORDS = f"""
+    CREATE TABLE {LEAST_AUDITED}.records (
         record_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         recorded_at timestamptz NOT NULL DEFAULT statement_timestamp(),
         role name NOT NULL DEFAULT session_user,
@@ -75,19 +75,19 @@ _FOUND_RECORDS = f"""
         entity_id text NOT NULL,
         held jsonb NOT NULL
     );
-    CREATE INDEX ON {INDEXED}.records USING brin (recorded_at);
-    CREATE INDEX ON {INDEXED}.records (entity_id, kind, record_id);
-    CREATE FUNCTION {INDEXED}.record() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    CREATE INDEX ON {LEAST_AUDITED}.records USING brin (recorded_at);
+    CREATE INDEX ON {LEAST_AUDITED}.records (entity_id, kind, record_id);
+    CREATE FUNCTION {LEAST_AUDITED}.record() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
     BEGIN
-        INSERT INTO {INDEXED}.records (told, operation, kind, entity_id, held) VALUES (
+        INSERT INTO {LEAST_AUDITED}.records (told, operation, kind, entity_id, held) VALUES (
             current_setting('{AUDIT_SETTING}', true), TG_OP, 'test_run',
             coalesce(OLD.run_id, NEW.run_id), to_jsonb(coalesce(OLD, NEW))
         );
         RETURN NULL;
     END
     $$;
-    CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON {INDEXED}.test_runs
-        FOR EACH ROW EXECUTE FUNCTION {INDEXED}.record();
+    CREATE TRIGGER record AFTER INSERT OR UPDATE OR DELETE ON {LEAST_AUDITED}.test_runs
+        FOR EACH ROW EXECUTE FUNCTION {LEAST_AUDITED}.record();
 """
 
 _Mutation: TypeAlias = Callable[[TestRunsRepository, TestRun], Awaitable[object]]
@@ -129,7 +129,7 @@ async def measurements(stage: Stage, report: Report) -> AsyncGenerator[Outcome]:
                 {
                     side: partial(work, number, results[side])
                     for side in results
-                    if side not in (BARELY, FOUND)
+                    if side not in (BARELY, LEAST)
                 },
                 most,
                 max(min(scale.rounds, 5), scale.rounds // 2),
@@ -202,10 +202,10 @@ async def _prune(number: int, results: TestResultsRepository) -> Taken:
 
 async def _replace_triggers(stage: Stage) -> None:
     async with connected(stage.url) as connection:
-        for schema in (UNAUDITED, UNAUDITED_TOO, BARELY_AUDITED, INDEXED):
+        for schema in (UNAUDITED, UNAUDITED_TOO, BARELY_AUDITED, LEAST_AUDITED):
             for table in ("test_runs", "test_results"):
                 await connection.execute(f"ALTER TABLE {schema}.{table} DISABLE TRIGGER USER")
-        for records in (_BARE_RECORDS, _FOUND_RECORDS):
+        for records in (_BARE_RECORDS, _LEAST_RECORDS):
             await connection.execute(records)
 
 

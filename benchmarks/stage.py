@@ -24,7 +24,7 @@ from test_coordinator_data_adapter.observability import Observer
 SMALL, LARGE = "small", "large"
 AUDITED, UNAUDITED, UNAUDITED_TOO = "audited", "unaudited", "unaudited_too"
 BARELY_AUDITED = "barely_audited"
-INDEXED = "indexed"
+LEAST_AUDITED = "least_audited"
 RUNS = 1_000
 RUN = "run-000007"
 RESULTS_OF_A_RUN = 1_000
