@@ -27,6 +27,7 @@ from test_coordinator_data_adapter.adapters.postgres.codec import (
 )
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
 from test_coordinator_data_adapter.adapters.postgres.jsonb import json_bytes
+from test_coordinator_data_adapter.adapters.postgres.refusals import Refusals
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.adapters.postgres.translation import is_full
 from test_coordinator_data_adapter.errors import UnavailableError
@@ -44,8 +45,6 @@ _CLOSED: Final = "closed: open the factory again"
 _WATCH: Final = 0.05
 # For how long closing lets connections finish opening, in seconds.
 _SETTLING: Final = 0.1
-# For how long no further connection is asked of a server that has no room for one, in seconds.
-_FULL_FOR: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ class Connections:
         self._set_up: dict[object, Connection] = {}
         self._open = 0
         self._not_before = 0.0
-        self._full_until = 0.0
+        self._refusals = Refusals(self._serve)
         self._watching = False
         self._closed = False
         self.engine: Final[AsyncEngine] = create_async_engine(
@@ -181,7 +180,7 @@ class Connections:
         Whoever came first is served first; SQLAlchemy's own queue serves whoever asks in the
         right moment, which under load is whoever has just given one back. Where the server has
         no room for a new one, one of those that are open is waited for, and the server is asked
-        again once a second.
+        again after pauses that grow to a second.
 
         Args:
             patience: how many seconds to wait for one.
@@ -228,23 +227,20 @@ class Connections:
         task = asyncio.current_task()
         fairy: PoolProxiedConnection | None = None
         try:
-            async with asyncio.timeout(self._settings.connect_timeout):
-                fairy = await self.engine.raw_connection()
+            async with asyncio.timeout(self._settings.connect_timeout) as limit:
+                fairy = await self._ask(limit)
                 if self._closed:
                     raise UnavailableError(_CLOSED)
                 await speak_text(cast("Connection", fairy.driver_connection))
         except BaseException as error:
-            full = is_full(error)
-            if full:
-                self._full_until = monotonic() + _FULL_FOR
-                asyncio.get_running_loop().call_later(_FULL_FOR, self._serve)
             if fairy is not None:
                 cast("Connection", fairy.driver_connection).terminate()
                 fairy.invalidate()
             # SQLAlchemy before 2.1 forgets a connection whose setting up is broken off.
             if (stranded := self._set_up.get(task)) is not None:
                 stranded.terminate()
-            if not full:
+            if not is_full(error):
+                self._refusals.forget()
                 self._serve()
             elif not self._others:
                 self._fail(error)
@@ -256,8 +252,24 @@ class Connections:
         _bound(lease.connection, None)
         self._leased.add(lease)
         # Where there was room for one there may be room for the next.
+        self._refusals.forget()
         self._serve()
         return lease
+
+    async def _ask(self, limit: asyncio.Timeout) -> PoolProxiedConnection:
+        """A connection of the pool; a server that refuses the only one may do so for a moment."""
+        loop, ends = asyncio.get_running_loop(), cast("float", limit.when())
+        while True:
+            try:
+                return await self.engine.raw_connection()
+            except Exception as error:
+                if not is_full(error):
+                    raise
+                pause = self._refusals.add()
+                if self._others or self._refusals.final or loop.time() + pause >= ends:
+                    raise
+            self._coming.add(asyncio.current_task())
+            await asyncio.sleep(pause)
 
     def _inherit(self, attempt: asyncio.Task[Lease]) -> None:
         if not attempt.cancelled() and attempt.exception() is None:
@@ -293,9 +305,9 @@ class Connections:
         """Whether the pool has, or may open, a connection that nobody is about to take."""
         pool = self._pool
         limit = self._settings.pool_size + self._settings.max_overflow
-        if monotonic() < self._full_until:
-            # With none open one at a time may ask for the first.
-            limit = max(1, self._open)
+        if self._refusals:
+            # One at a time may ask; without any that is open, for the first at any time.
+            limit = min(limit, max(1, self._open + (not self._refusals.pausing)))
         return pool.checkedout() + pool.waiting + len(self._coming) < limit
 
     @property
@@ -395,6 +407,7 @@ class Connections:
             # Broken off while the kernel connects, the driver leaves a future behind whose error
             # asyncio logs; a moment later nothing of the kind is left.
             await asyncio.wait(self._attempts, timeout=_SETTLING)
+        self._refusals.forget()
         for attempt in self._attempts:
             attempt.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)

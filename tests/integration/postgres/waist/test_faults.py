@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from typing import cast
 
 import asyncpg
 import pytest
@@ -123,6 +124,62 @@ async def narrow(make_database, server) -> AsyncIterator[Callable[[int], Awaitab
     await database.aclose()
     await administrator.execute("DROP ROLE narrow")
     await administrator.close()
+
+
+class Gate:
+    """Lets connections through to a server, and may see to something before one of them."""
+
+    def __init__(self, server: ThrowawayPostgres) -> None:
+        self._server = server
+        self._before: dict[int, Callable[[], Awaitable[object]]] = {}
+        self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[object]] = set()
+        self.asked = 0
+
+    async def open(self) -> None:
+        self._listening = await asyncio.start_server(self._let_through, "127.0.0.1", 0)
+        self._port = self._listening.sockets[0].getsockname()[1]
+
+    def before(self, number: int, see_to: Callable[[], Awaitable[object]]) -> None:
+        self._before[number] = see_to
+
+    def url(self, *, user: str, password: str) -> str:
+        url = self._server.url(user=user, password=password)
+        return url.replace(str(self._server.port), str(self._port))
+
+    async def close(self) -> None:
+        self._listening.close()
+        for writer in self._open:
+            writer.transport.abort()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    async def _let_through(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._serving.add(task)
+        self.asked += 1
+        if see_to := self._before.get(self.asked):
+            await see_to()
+        answers, there = await asyncio.open_connection("127.0.0.1", self._server.port)
+        self._open |= {writer, there}
+        await asyncio.gather(self._carry(reader, there), self._carry(answers, writer))
+        self._serving.discard(task)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while read := await reader.read(65_536):
+                writer.write(read)
+        writer.close()
+
+
+@pytest.fixture
+async def gate(server) -> AsyncIterator[Gate]:
+    gate = Gate(server)
+    await gate.open()
+    yield gate
+    await gate.close()
 
 
 def idle(database: Database) -> bool:
@@ -440,6 +497,32 @@ async def test_where_the_server_has_no_room_at_all_nobody_waits_for_the_others(n
     assert {(type(answer), answer.sqlstate) for answer, _ in ended} == {(UnavailableError, "53300")}
     assert max(seconds for _, seconds in ended) < 5.0
     assert idle(database)
+
+
+async def test_a_server_that_refuses_the_only_one_is_asked_again_before_it_is_believed(
+    narrow, gate, make_database
+):
+    # PostgreSQL counts those it is about to refuse: of two that came at once neither had the place.
+    gate.before(4, lambda: narrow(1))
+    await narrow(0)
+    database = make_database(gate.url(user="narrow", password="narrow"), schema="public")
+
+    answers = await asyncio.gather(*(database.fetch_one(PID) for _ in range(2)))
+
+    assert answers[0] == answers[1]
+
+
+async def test_a_server_that_stays_full_is_asked_by_one_and_not_for_long(
+    narrow, gate, make_database, outcome
+):
+    await narrow(0)
+    database = make_database(gate.url(user="narrow", password="narrow"), schema="public")
+
+    (_, first), (_, second) = [await outcome(database.fetch(READ)) for _ in range(2)]
+    asked = gate.asked
+
+    assert asked == 5 + 1
+    assert second < first < 5.0
 
 
 async def test_where_the_server_has_room_for_fewer_than_the_pool_the_others_wait_their_turn(narrow):
