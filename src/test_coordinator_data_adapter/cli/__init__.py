@@ -44,6 +44,7 @@ _OF_BACKENDS: Final = frozenset(
 app = typer.Typer(
     help="Where test-coordinator-py keeps its data.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",  # which joins the lines of a paragraph
     pretty_exceptions_enable=False,  # they print local variables, and with them passwords
 )

@@ -140,11 +140,12 @@ def commands(group, *names):
 
 @pytest.mark.parametrize("command", list(commands(get_command(app))))
 def test_every_command_explains_itself_and_its_exit_codes(call, command):
-    result = call(*command.split(), "--help")
+    result, brief = call(*command.split(), "--help"), call(*command.split(), "-h")
 
     assert result.exit_code == 0
     assert "Usage" in result.stdout
     assert "Exit code 0" in " ".join(result.stdout.split())
+    assert brief.stdout == result.stdout
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["import", "chaostoolkit"], ["demo", "--no"]])
