@@ -180,7 +180,7 @@ def _more(facts: JsonObject) -> list[str]:
         more.append(f"schema {facts.get('schema')} at {revision['found'] or 'nothing'}")
     pool = cast("JsonObject | None", facts.get("pool"))
     if pool is not None:
-        more.append(f"{pool['in_use']} of {pool['size']} connections in use")
+        more.append(f"{pool['in_use']} of {pool['limit']} connections in use")
     if facts.get("tls"):
         more.append("encrypted")
     since = facts.get("degraded_since")

@@ -74,6 +74,11 @@ class EmbeddedBackend(Generic[EndpointT, BackendT]):
         known = {} if self._backend is None else self._backend.known()
         return known | {"embedded": True}
 
+    @property
+    def answered_at(self) -> float:
+        """When it last answered anything; 0.0 while it is not open."""
+        return 0.0 if self._backend is None else self._backend.answered_at
+
     async def facts(self) -> dict[str, JsonValue]:
         """The facts of the backend.
 

@@ -94,6 +94,11 @@ class LateBackend(Generic[BackendT]):
         """What is known of the backend without asking it; nothing before it is made."""
         return {} if self._made is None else self._made.known()
 
+    @property
+    def answered_at(self) -> float:
+        """When it last answered anything; 0.0 while it is not open."""
+        return 0.0 if self._made is None else self._made.answered_at
+
     async def facts(self) -> dict[str, JsonValue]:
         """What the backend tells of itself.
 

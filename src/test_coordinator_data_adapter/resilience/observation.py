@@ -112,16 +112,23 @@ class PoolUse:
     """How busy a pool of connections is.
 
     Attributes:
-        limit: how many connections there may be.
-        in_use: how many of them are doing something.
-        idle: how many are open and do nothing.
+        size: how many connections are kept when they are not needed.
+        limit: how many there may be.
+        open: how many there are; of a Redis Cluster only those that are in use are known.
+        in_use: how many are doing something, or are being opened.
         waiting: how many callers wait for one.
     """
 
+    size: int
     limit: int
+    open: int
     in_use: int
-    idle: int
     waiting: int
+
+    @property
+    def idle(self) -> int:
+        """How many are open and do nothing."""
+        return max(0, self.open - self.in_use)
 
 
 STATES: Final = ("live", "lost", "unavailable", "misconfigured", "closed")

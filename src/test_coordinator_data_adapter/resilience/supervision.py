@@ -58,6 +58,11 @@ class Backend(Protocol):
         """What `health_check` can tell of it without asking it, open or not; no secrets."""
         ...
 
+    @property
+    def answered_at(self) -> float:
+        """When it last answered anything, on the clock of `time.monotonic`; 0.0 while not open."""
+        ...
+
     async def facts(self) -> dict[str, JsonValue]:
         """Ask the backend how it is: facts for `health_check` without secrets.
 
@@ -176,12 +181,13 @@ class Supervisor:
                     facts |= await self._backend.facts()
                 facts["latency_ms"] = round((time.monotonic() - began) * 1000, 3)
                 self._note_recovered()
-            except TimeoutError:
-                self._note_failed(
-                    UnavailableError(f"{self._backend.name} did not answer within {timeout:g} s")
-                )
-            except OverloadedError as failure:
-                busy = failure  # with this process's own calls: nothing is lost
+            except (TimeoutError, OverloadedError) as failure:
+                late = f"{self._backend.name} did not answer within {timeout:g} s"
+                missed = failure if isinstance(failure, OverloadedError) else UnavailableError(late)
+                if self._backend.answered_at >= began:
+                    busy = missed  # with the factory's other calls: it is not lost
+                else:
+                    self._note_failed(missed)
             except AdapterError as failure:
                 self._note_failed(failure)
             self._tell_probe(began)

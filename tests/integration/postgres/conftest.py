@@ -181,7 +181,7 @@ async def at_rest(database: Database) -> None:
     """Wait until nothing is under way any more."""
     # A connection that was being opened for a call that was cancelled is opened all the same.
     async with asyncio.timeout(60):
-        while database.pool_status().in_use or len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nobody tells
+        while database.pool_use().in_use or len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
 
 

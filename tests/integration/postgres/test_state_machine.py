@@ -433,7 +433,7 @@ def machine(shared_place) -> Iterator[type[SideBySide]]:
     with asyncio.Runner() as runner:
         database = Database(DatabaseSettings(url=shared_place.application, schema=SCHEMA))
         yield type("Machine", (SideBySide,), {"runner": runner, "database": database})
-        assert database.pool_status().in_use == 0
+        assert database.pool_use().in_use == 0
         runner.run(database.aclose())
 
 

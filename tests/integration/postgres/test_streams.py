@@ -48,7 +48,7 @@ async def test_no_connection_is_held_while_the_consumer_thinks(many, database):
     in_use = set()
 
     async for _ in many.stream(TestResultQuery(), batch_size=5000):
-        in_use.add(database.pool_status().in_use)
+        in_use.add(database.pool_use().in_use)
 
     assert in_use == {0}
 
@@ -92,7 +92,7 @@ async def test_an_abandoned_stream_leaves_nothing_behind(many, database):
         gc.collect()
         await asyncio.sleep(0)
 
-    assert database.pool_status().in_use == 0
+    assert database.pool_use().in_use == 0
 
 
 async def test_a_stream_that_is_cancelled_under_way_gives_its_connection_back(many, database):
@@ -109,7 +109,7 @@ async def test_a_stream_that_is_cancelled_under_way_gives_its_connection_back(ma
 
     # An attempt to connect outlives its caller, for whoever comes next.
     async with asyncio.timeout(60):
-        while database.pool_status().in_use:  # noqa: ASYNC110 - nobody tells
+        while database.pool_use().in_use:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     assert await many.count(TestResultQuery()) == ROWS
 
@@ -123,7 +123,7 @@ async def test_more_streams_than_connections_go_on_at_once(many, database):
 
     for stream in streams:
         await stream.aclose()
-    assert database.pool_status().in_use == 0
+    assert database.pool_use().in_use == 0
 
 
 async def test_what_is_created_behind_the_reader_does_not_disturb_it(many):

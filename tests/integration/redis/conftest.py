@@ -131,9 +131,9 @@ async def trips() -> list[Trip]:
 async def keyspace(settings_for: SettingsMaker, trips: list[Trip]) -> AsyncIterator[Keyspace]:
     opened = Keyspace(settings_for(), hooks_at=lambda place: Hooks(on_trip=trips.append))
     yield opened
-    assert opened.usage.in_use == 0
+    assert opened.pool_use().in_use == 0
     await opened.aclose()
-    assert opened.usage.open == 0
+    assert opened.pool_use().open == 0
 
 
 @pytest.fixture

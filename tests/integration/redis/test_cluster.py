@@ -55,7 +55,7 @@ async def keyspace(nodes):
         )
     )
     yield opened
-    assert opened.usage.in_use == 0
+    assert opened.pool_use().in_use == 0
     await opened.aclose()
 
 
@@ -153,7 +153,7 @@ async def test_cancelled_calls_mix_up_no_replies_on_a_cluster(cluster_urls):
 
     assert wrong == []
     assert await cache.get_many(KEYS) == {key: key for key in KEYS}
-    assert keyspace.usage.in_use == 0
+    assert keyspace.pool_use().in_use == 0
     await cache.aclose()
     await keyspace.aclose()
 

@@ -46,7 +46,7 @@ async def keyspace(server):
     """One with long deadlines: nothing fails because the machine is busy."""
     opened = Keyspace(settings_of(server))
     yield opened
-    assert opened.usage.in_use == 0
+    assert opened.pool_use().in_use == 0
     await opened.aclose()
 
 
@@ -65,7 +65,7 @@ async def watched(server, trips):
 
     yield make
     for keyspace in opened:
-        assert keyspace.usage.in_use == 0
+        assert keyspace.pool_use().in_use == 0
         await keyspace.aclose()
 
 
@@ -137,7 +137,7 @@ def outcomes(outcome):
 async def connected(keyspace: Keyspace, number: int) -> None:
     """Return when so many connections are open, however short the deadlines are."""
     async with asyncio.timeout(60):
-        while keyspace.usage.open < number:
+        while keyspace.pool_use().open < number:
             probes = (keyspace.probe() for _ in range(number))
             await asyncio.gather(*probes, return_exceptions=True)
 
@@ -224,7 +224,7 @@ async def test_a_connection_that_died_unnoticed_costs_what_may_be_repeated_nothi
     assert await cache.set_many({"key": 2, "other": 2})
     hang_up(server)
     assert await services.update_heartbeat(service.service_id)
-    assert keyspace.usage.open == 1
+    assert keyspace.pool_use().open == 1
 
 
 async def test_a_trip_that_was_sent_again_is_told_as_such(server, watched, trips):
@@ -269,7 +269,7 @@ async def test_calls_under_way_are_counted_and_told_as_abandoned_when_they_are_c
     server.freeze()
     calls = [asyncio.create_task(keyspace.probe()) for _ in range(5)]
     async with asyncio.timeout(60):
-        while keyspace.usage.in_use < 2:  # noqa: ASYNC110 - nobody tells
+        while keyspace.pool_use().in_use < 2:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
     busy = keyspace.pool_use()
 
@@ -278,8 +278,8 @@ async def test_calls_under_way_are_counted_and_told_as_abandoned_when_they_are_c
     await asyncio.wait(calls)
 
     server.thaw()
-    assert free == PoolUse(limit=2, in_use=0, idle=2, waiting=0)
-    assert busy == PoolUse(limit=2, in_use=2, idle=0, waiting=3)
+    assert free == PoolUse(size=2, limit=2, open=2, in_use=0, waiting=0)
+    assert busy == PoolUse(size=2, limit=2, open=2, in_use=2, waiting=3)
     assert [(trip.abandoned, trip.timed_out) for trip in trips] == [(True, False)] * 5
 
 
@@ -568,8 +568,8 @@ async def test_of_400_cancelled_calls_none_leaks_or_mixes_up_replies(keyspace):
 
     assert cancelled == 400
     assert wrong == []
-    assert keyspace.usage.in_use == 0
-    assert keyspace.usage.open <= 4
+    assert keyspace.pool_use().in_use == 0
+    assert keyspace.pool_use().open <= 4
     assert await cache.get_many(["key-1"]) == {"key-1": 1}
     await cache.aclose()
 
@@ -589,7 +589,7 @@ async def test_a_cancelled_wait_for_a_connection_frees_its_place(server):
 
     server.thaw()
     assert await cache.set("c", 1)
-    assert keyspace.usage.open == 1
+    assert keyspace.pool_use().open == 1
     await keyspace.aclose()
 
 

@@ -150,7 +150,7 @@ async def test_a_primary_is_found_again_when_it_dies_under_load(doomed, stopwatc
     assert UnavailableError in ended
     assert slowest < 3 * (3 * DEADLINE) + 1
     assert keyspace.topology == "sentinel"
-    assert keyspace.usage.in_use == 0
+    assert keyspace.pool_use().in_use == 0
     await cache.aclose()
     await keyspace.aclose()
 

@@ -49,7 +49,7 @@ EVERYTHING = (
     CacheUsed("reads", "test_run", hits=1, misses=1, loads=1, stale_drops=1),
     Probed("postgres", 0.1, None),
     StateChanged("postgres", "live", "closed"),
-    PoolOpened("postgres", lambda: PoolUse(limit=1, in_use=1, idle=0, waiting=0)),
+    PoolOpened("postgres", lambda: PoolUse(size=1, limit=1, open=1, in_use=1, waiting=0)),
 )
 
 

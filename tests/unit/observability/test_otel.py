@@ -96,7 +96,7 @@ def tell_everything(observer: OpenTelemetryObserver) -> None:
         Probed("redis", 0.1, UnavailableError("gone")),
         BatchSent("redis", "cache.get", 17),
         CacheUsed("reads", "test_run", hits=3, misses=2, loads=1, stale_drops=4),
-        PoolOpened("postgres", lambda: PoolUse(30, in_use=4, idle=2, waiting=1)),
+        PoolOpened("postgres", lambda: PoolUse(size=10, limit=30, open=6, in_use=4, waiting=1)),
     ):
         observer.notice(fact)
 
@@ -303,7 +303,9 @@ async def test_rows_are_counted(observer, reader):
 
 
 def test_pools_are_observed_while_they_are_open(observer, reader):
-    observer.notice(PoolOpened("postgres", lambda: PoolUse(30, in_use=4, idle=2, waiting=1)))
+    observer.notice(
+        PoolOpened("postgres", lambda: PoolUse(size=10, limit=30, open=6, in_use=4, waiting=1))
+    )
 
     told = measured(reader)
     observer.notice(PoolClosed("postgres"))

@@ -201,9 +201,9 @@ def test_trips_add_up_however_they_were_told(registry, observer):
 
 
 def test_a_pool_is_asked_when_somebody_reads_and_not_once_it_is_closed(registry, observer):
-    uses = [PoolUse(limit=30, in_use=4, idle=2, waiting=1)]
+    uses = [PoolUse(size=10, limit=30, open=6, in_use=4, waiting=1)]
     observer.notice(PoolOpened("postgres", lambda: uses[-1]))
-    uses.append(PoolUse(limit=30, in_use=5, idle=0, waiting=9))
+    uses.append(PoolUse(size=10, limit=30, open=5, in_use=5, waiting=9))
 
     told = scraped(registry)
     observer.notice(PoolClosed("postgres"))

@@ -58,7 +58,7 @@ def test_where_nobody_looks_there_are_no_hooks():
 
 async def test_hooks_of_backends_reach_the_observers(recorder):
     watch = Watch([recorder], EventLog())
-    use = PoolUse(limit=3, in_use=1, idle=1, waiting=0)
+    use = PoolUse(size=3, limit=3, open=2, in_use=1, waiting=0)
     answers: Coalescer[str, str] = Coalescer(
         lambda asked: asyncio.sleep(0, asked),
         operation="cache.get",

@@ -10,6 +10,7 @@ from test_coordinator_data_adapter.resilience.late_backend import LateBackend, p
 
 class Made:
     name = "postgres"
+    answered_at = 1.0
 
     def __init__(self) -> None:
         self.thread = threading.current_thread()
@@ -74,6 +75,7 @@ async def test_it_is_made_once_in_a_thread_when_somebody_answers() -> None:
     assert (made.opened, made.closed) == (2, 1)
     assert late.known() == {"pool": 1}
     assert await late.facts() == {"version": "18"}
+    assert late.answered_at == 1.0
 
 
 async def test_without_a_place_to_knock_it_is_made_at_once() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,6 +30,7 @@ class ScriptedBackend:
     def __init__(self, *attempts: Exception | None, hangs: bool = False) -> None:
         self.attempts = list(attempts)
         self.hangs = hangs
+        self.answered_at = 0.0
         self.asking: AdapterError | None = None
         self.closed = 0
 
@@ -243,19 +245,28 @@ async def test_a_live_backend_that_refuses_later_is_misconfigured_and_stays_live
     ]
 
 
-async def test_a_backend_whose_connections_are_all_in_use_is_busy_and_not_lost(
-    told: list[dict[str, Any]],
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (OverloadedError("no connection became free"), "no connection became free"),
+        (None, "postgres did not answer within 0.01 s"),
+    ],
+)
+@pytest.mark.parametrize("answers_others", [True, False])
+async def test_a_backend_that_answers_only_other_calls_is_busy_and_not_lost(
+    told: list[dict[str, Any]], refusal: AdapterError | None, error: str, *, answers_others: bool
 ) -> None:
     supervised = Supervised(ScriptedBackend())
     await supervised.supervisor.start(strict=False)
-    supervised.backend.asking = OverloadedError("no connection became free")
+    supervised.backend.asking, supervised.backend.hangs = refusal, refusal is None
+    supervised.backend.answered_at = math.inf if answers_others else 0.0
 
-    health = await supervised.supervisor.health(1.0)
+    health = await supervised.supervisor.health(0.01)
 
-    assert (health["state"], health["connected"]) == ("live", True)
-    assert health["error"] == "no connection became free"
-    assert names(told) == [("info", "backend_opened")]
-    assert supervised.states == ["live"]
+    assert (health["state"], health["connected"]) == ("live", answers_others)
+    assert health["error"] == error
+    assert supervised.states == (["live"] if answers_others else ["live", "lost"])
+    assert len(told) == len(supervised.states)
     await supervised.supervisor.stop()
 
 

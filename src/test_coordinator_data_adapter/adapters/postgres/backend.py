@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Final, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -108,7 +109,7 @@ class PostgresBackend:
         """
         database = Database(self._settings, hooks_at=self._hooks_at)
         try:
-            facts = await database.open()
+            facts = await database.ping()
             (await self._learn(database, facts)).require_current()
             _require_writable(facts)
         except BaseException:
@@ -123,18 +124,16 @@ class PostgresBackend:
         if self._opened is None:
             return self._learned
         database = self._opened.database
-        pool = database.pool_status()
         return {
             **self._learned,
             "tls_asked": database.protection,
-            "pool": {
-                "size": pool.size,
-                "limit": pool.limit,
-                "open": pool.open,
-                "in_use": pool.in_use,
-                "waiting": pool.waiting,
-            },
+            "pool": asdict(database.pool_use()),
         }
+
+    @property
+    def answered_at(self) -> float:
+        """When it last answered anything; 0.0 while it is not open."""
+        return 0.0 if self._opened is None else self._opened.database.answered_at
 
     async def facts(self) -> dict[str, JsonValue]:
         """What PostgreSQL tells of itself, and the revision of the schema.

@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -31,11 +30,12 @@ from test_coordinator_data_adapter.adapters.postgres.refusals import Refusals
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.adapters.postgres.translation import is_full
 from test_coordinator_data_adapter.errors import UnavailableError
+from test_coordinator_data_adapter.resilience.observation import PoolUse
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
-__all__ = ["Connection", "Connections", "Lease", "PoolStatus"]
+__all__ = ["Connection", "Connections", "Lease"]
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -45,25 +45,6 @@ _CLOSED: Final = "closed: open the factory again"
 _WATCH: Final = 0.05
 # For how long closing lets connections finish opening, in seconds.
 _SETTLING: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """How busy the pool is.
-
-    Attributes:
-        size: how many connections are kept.
-        limit: how many there may be.
-        open: how many there are.
-        in_use: how many of them are doing something or are being opened.
-        waiting: how many callers wait for one.
-    """
-
-    size: int
-    limit: int
-    open: int
-    in_use: int
-    waiting: int
 
 
 class Lease:
@@ -385,11 +366,16 @@ class Connections:
             if lease.good_until < latest:
                 lease.good_until = 0.0
 
-    def status(self) -> PoolStatus:
+    @property
+    def answered_at(self) -> float:
+        """When the server last answered on one of the leased connections; 0.0 without any."""
+        return max((lease.idle_since for lease in self._leased), default=0.0)
+
+    def pool_use(self) -> PoolUse:
         """How busy the pool is."""
         # Once it is disposed of, SQLAlchemy's pool counts from the beginning.
         taken = 0 if self._closed else self._pool.checkedout() - len(self._idle)
-        return PoolStatus(
+        return PoolUse(
             size=self._settings.pool_size,
             limit=self._settings.pool_size + self._settings.max_overflow,
             open=self._open,

@@ -18,7 +18,6 @@ from test_coordinator_data_adapter.adapters.postgres.audit_setting import AUDIT_
 from test_coordinator_data_adapter.adapters.postgres.connections import (
     Connections,
     Lease,
-    PoolStatus,
 )
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint, Protection
 from test_coordinator_data_adapter.adapters.postgres.observer import Observer, rows_touched
@@ -38,7 +37,6 @@ from test_coordinator_data_adapter.adapters.postgres.translation import (
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     DataIntegrityError,
-    OverloadedError,
     UnavailableError,
 )
 from test_coordinator_data_adapter.resilience.backoff import Backoff
@@ -72,14 +70,12 @@ class ServerFacts:
         in_recovery: whether it is a standby.
         read_only: whether it refuses writes.
         tls: the protocol in force on the connection that asked, such as "TLSv1.3"; None without.
-        latency: seconds the question took.
     """
 
     version: str
     in_recovery: bool
     read_only: bool
     tls: str | None
-    latency: float
 
 
 _BEGIN: Final = Statement("BEGIN", None, writes=False)
@@ -157,15 +153,6 @@ class Database:
         """What is done for the way there; whether it is encrypted now is among the facts."""
         return self._endpoint.protection
 
-    async def open(self) -> ServerFacts:
-        """Connect for the first time.
-
-        Raises:
-            UnavailableError: the server does not answer.
-            ConfigurationError: it answers, and refuses.
-        """
-        return await self.ping()
-
     async def aclose(self) -> None:
         """Close every connection without waiting for the server; trips under way fail."""
         self._closed = True
@@ -174,32 +161,27 @@ class Database:
     # These hand out the coroutine they would otherwise wait for: each one between the caller and
     # the socket costs a point read one part in fifty.
 
-    def fetch(
-        self, statement: Statement, *parameters: object, within: float | None = None
-    ) -> _Coming[list[asyncpg.Record]]:
+    def fetch(self, statement: Statement, *parameters: object) -> _Coming[list[asyncpg.Record]]:
         """All rows.
 
         Args:
             statement: what to send.
             parameters: its parameters; objects and lists for jsonb go in and come back as such.
-            within: seconds for the trip, where less than ``query_timeout`` is wanted.
 
         Raises:
             AdapterError: any but NotFoundError and ConflictError.
         """
-        return self._run(statement, _FETCH, parameters, within)
+        return self._run(statement, _FETCH, parameters)
 
     def fetch_one(
-        self, statement: Statement, *parameters: object, within: float | None = None
+        self, statement: Statement, *parameters: object
     ) -> _Coming[asyncpg.Record | None]:
         """The first row, or None; otherwise like ``fetch``."""
-        return self._run(statement, _FETCHROW, parameters, within)
+        return self._run(statement, _FETCHROW, parameters)
 
-    async def execute(
-        self, statement: Statement, *parameters: object, within: float | None = None
-    ) -> int:
+    async def execute(self, statement: Statement, *parameters: object) -> int:
         """How many rows it touched; otherwise like ``fetch``."""
-        status = await self._run(statement, _EXECUTE, parameters, within)
+        status = await self._run(statement, _EXECUTE, parameters)
         return rows_touched(status)
 
     async def copy(
@@ -244,46 +226,29 @@ class Database:
         async with self._transaction(_BEGIN) as transaction:
             yield transaction
 
-    async def ping(self, *, within: float | None = None) -> ServerFacts:
+    async def ping(self) -> ServerFacts:
         """What the server says of itself, in one trip.
-
-        Args:
-            within: seconds for all of it, waiting for a connection included.
 
         Raises:
             AdapterError: like ``fetch``.
         """
-        began = monotonic()
-        try:
-            async with asyncio.timeout(within):
-                row = await self.fetch_one(_FACTS)
-        except TimeoutError:
-            status = self.pool_status()
-            if status.open >= status.limit and status.in_use >= status.limit:
-                raise OverloadedError("all connections were in use for too long") from None
-            raise UnavailableError("PostgreSQL does not answer in time") from None
+        row = await self.fetch_one(_FACTS)
         assert row is not None  # noqa: S101 - tells the type checkers: this SELECT has no FROM
         return ServerFacts(
             version=str(row["version"]).split()[0],
             in_recovery=bool(row["in_recovery"]),
             read_only=bool(row["read_only"]),
             tls=row["tls"],
-            latency=monotonic() - began,
         )
 
-    def pool_status(self) -> PoolStatus:
-        """How busy the pool is."""
-        return self._connections.status()
+    @property
+    def answered_at(self) -> float:
+        """When the server last answered anything, on the clock of `time.monotonic`."""
+        return self._connections.answered_at
 
     def pool_use(self) -> PoolUse:
-        """The same, as observers are told."""
-        status = self.pool_status()
-        return PoolUse(
-            limit=status.limit,
-            in_use=status.in_use,
-            idle=max(0, status.open - status.in_use),
-            waiting=status.waiting,
-        )
+        """How busy the pool is."""
+        return self._connections.pool_use()
 
     def session_maker(self) -> async_sessionmaker[AsyncSession]:
         """Makes SQLAlchemy sessions on the same engine and in the same schema.
@@ -297,7 +262,6 @@ class Database:
         statement: Statement,
         verb: _Verb[_AnswerT],
         parameters: tuple[object, ...],
-        limit: float | None = None,
         *,
         keep: Callable[[Lease, float], object] | None = None,
     ) -> _AnswerT:
@@ -305,7 +269,7 @@ class Database:
         if (loop := asyncio.get_running_loop()) is not self._loop:
             self._loop = only_loop(self._loop, loop)
         connections = self._connections
-        left = self._settings.query_timeout if limit is None else limit
+        left = self._settings.query_timeout
         patience = self._settings.pool_timeout
         repeats: _Repeats | None = None
         while True:
@@ -383,7 +347,7 @@ class Database:
             phase = Phase.CONNECTING
             if classify(error) is Failure.OVERLOAD:
                 # None being open is not being busy: the server lets nobody in.
-                if self._connections.status().open:
+                if self._connections.pool_use().open:
                     phase = Phase.WAITING
                 else:
                     error = TimeoutError()

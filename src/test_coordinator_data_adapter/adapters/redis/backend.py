@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from test_coordinator_data_adapter.adapters.redis.address import KeyspaceSettings
@@ -103,17 +104,16 @@ class RedisBackend:
         if self._opened is None:
             return {}
         keyspace = self._opened.keyspace
-        usage = keyspace.usage
         return {
             "topology": keyspace.topology,
             "tls": keyspace.encrypted,
-            "pool": {
-                "size": usage.size,
-                "open": usage.open,
-                "in_use": usage.in_use,
-                "waiting": usage.waiting,
-            },
+            "pool": asdict(keyspace.pool_use()),
         }
+
+    @property
+    def answered_at(self) -> float:
+        """When it last answered anything; 0.0 while it is not open."""
+        return 0.0 if self._opened is None else self._opened.keyspace.answered_at
 
     async def facts(self) -> dict[str, JsonValue]:
         """What Redis tells of itself, where it may.

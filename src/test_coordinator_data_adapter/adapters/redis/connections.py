@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Final, cast
 
 import hiredis
@@ -17,7 +18,6 @@ from test_coordinator_data_adapter.adapters.redis.route import (
     Node,
     Reply,
     Stopwatch,
-    Usage,
 )
 from test_coordinator_data_adapter.adapters.redis.translation import (
     DRIVER_ERRORS,
@@ -26,6 +26,7 @@ from test_coordinator_data_adapter.adapters.redis.translation import (
     translate,
 )
 from test_coordinator_data_adapter.errors import AdapterError, UnavailableError
+from test_coordinator_data_adapter.resilience.observation import PoolUse
 
 __all__ = ["Connections"]
 
@@ -67,14 +68,17 @@ class Connections:
         self._idle: list[AbstractConnection] = []
         self._busy: set[AbstractConnection] = set()
         self._opening: set[asyncio.Timeout] = set()
+        self.answered_at = 0.0
         self._closed = False
 
-    @property
-    def usage(self) -> Usage:
-        busy = len(self._busy)
-        limit = self._limit
-        return Usage(
-            size=limit.size, in_use=busy, open=busy + len(self._idle), waiting=limit.waiting
+    def pool_use(self) -> PoolUse:
+        busy, limit = len(self._busy), self._limit
+        return PoolUse(
+            size=limit.size,
+            limit=limit.size,
+            open=busy + len(self._idle),
+            in_use=busy,
+            waiting=limit.waiting,
         )
 
     async def nodes(self) -> Sequence[Node]:
@@ -176,6 +180,7 @@ class Connections:
             raise
         finally:
             self._busy.discard(connection)
+        self.answered_at = monotonic()
         if self._closed:
             await _hang_up(connection)
         elif any(

@@ -21,7 +21,6 @@ from test_coordinator_data_adapter.adapters.redis.route import (
     Node,
     Reply,
     Stopwatch,
-    Usage,
 )
 from test_coordinator_data_adapter.adapters.redis.translation import Phase, code_of, translate
 from test_coordinator_data_adapter.errors import (
@@ -97,19 +96,13 @@ class Keyspace:
         return self._opened.client
 
     @property
-    def usage(self) -> Usage:
-        """How much of the limit is taken at the moment."""
-        return self._route.usage
+    def answered_at(self) -> float:
+        """When Redis last answered anything, on the clock of `time.monotonic`."""
+        return self._route.answered_at
 
     def pool_use(self) -> PoolUse:
-        """The same, as observers are told."""
-        usage = self.usage
-        return PoolUse(
-            limit=usage.size,
-            in_use=usage.in_use,
-            idle=usage.open - usage.in_use,
-            waiting=usage.waiting,
-        )
+        """How much of the limit is taken at the moment."""
+        return self._route.pool_use()
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -380,7 +373,7 @@ def _accepted(commands: Sequence[Command], replies: list[Reply], nature: Nature)
     if not refusals:
         return replies
     refused = translate(refusals[0], phase=Phase.SENT, writes=nature.writes)
-    changed = any(
+    changed = nature.writes and any(
         reply not in _NOTHING and command[0] not in _ASKING
         for command, reply in zip(commands, replies, strict=True)
         if not isinstance(reply, exceptions.ResponseError)

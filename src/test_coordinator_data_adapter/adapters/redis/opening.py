@@ -206,8 +206,9 @@ def _tls_context(tls: Tls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=_text(tls.ca_file))
         if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError:
+            # Without a password of ours, an encrypted key would be asked for on the terminal.
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
+    except (OSError, ValueError):
         raise ConfigurationError(
             "redis_tls_ca, redis_tls_cert or redis_tls_key cannot be read, or holds no PEM"
         ) from None

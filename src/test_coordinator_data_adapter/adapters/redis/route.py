@@ -9,7 +9,9 @@ from typing import Protocol, TypeAlias
 
 from redis import exceptions
 
-__all__ = ["Command", "Nature", "Node", "Reply", "Route", "Stopwatch", "Usage"]
+from test_coordinator_data_adapter.resilience.observation import PoolUse
+
+__all__ = ["Command", "Nature", "Node", "Reply", "Route", "Stopwatch"]
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 """The name of a command and its arguments."""
@@ -33,23 +35,6 @@ class Nature:
 
     writes: bool
     repeatable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How much of the limit is taken.
-
-    Attributes:
-        size: how many trips there can be at once.
-        in_use: how many there are.
-        open: how many connections are open.
-        waiting: how many trips wait for their turn.
-    """
-
-    size: int
-    in_use: int
-    open: int
-    waiting: int = 0
 
 
 class Stopwatch:
@@ -89,8 +74,10 @@ class Route(Protocol):
         """Whether keys live on several servers, so that one command takes one key."""
         ...
 
-    @property
-    def usage(self) -> Usage:
+    answered_at: float
+    """When a trip last came back, on the clock of `time.monotonic`."""
+
+    def pool_use(self) -> PoolUse:
         """How much of the limit is taken."""
         ...
 

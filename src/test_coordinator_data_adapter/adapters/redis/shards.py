@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Final, cast
 
 from redis import exceptions
@@ -16,10 +17,10 @@ from test_coordinator_data_adapter.adapters.redis.route import (
     Node,
     Reply,
     Stopwatch,
-    Usage,
 )
 from test_coordinator_data_adapter.adapters.redis.translation import DRIVER_ERRORS, Phase, translate
 from test_coordinator_data_adapter.errors import AdapterError, UnavailableError
+from test_coordinator_data_adapter.resilience.observation import PoolUse
 
 __all__ = ["Shards"]
 
@@ -57,15 +58,21 @@ class Shards:
         self._limit = Limit(size, pool_timeout)
         self._connect_timeout = connect_timeout
         self._socket_timeout = socket_timeout
+        self.answered_at = 0.0
         self._in_use = 0
         self._known = False
         self._found_at = -_FIND_AGAIN_AFTER
         self._closed = False
 
-    @property
-    def usage(self) -> Usage:
+    def pool_use(self) -> PoolUse:
         limit, in_use = self._limit, self._in_use
-        return Usage(size=limit.size, in_use=in_use, open=in_use, waiting=limit.waiting)
+        return PoolUse(
+            size=limit.size,
+            limit=limit.size,
+            open=in_use,
+            in_use=in_use,
+            waiting=limit.waiting,
+        )
 
     async def nodes(self) -> Sequence[Node]:
         self._limit.require_its_loop()
@@ -167,6 +174,7 @@ class Shards:
                     stopwatch.failed(reply)
                 broken = isinstance(reply, exceptions.ConnectionError)
                 return broken, translate(reply, phase=Phase.SENT, writes=nature.writes)
+        self.answered_at = monotonic()
         return replies
 
     async def _sent(self, node: ClusterNode | None, commands: Sequence[Command]) -> list[Reply]:

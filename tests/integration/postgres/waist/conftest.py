@@ -88,12 +88,12 @@ async def make_database() -> AsyncIterator[MakeDatabase]:
         # A connection attempt whose caller has left goes on, for connect_timeout at most.
         with suppress(TimeoutError):
             async with asyncio.timeout(60):
-                while database.pool_status().in_use:  # noqa: ASYNC110 - nothing tells
+                while database.pool_use().in_use:  # noqa: ASYNC110 - nothing tells
                     await asyncio.sleep(0.01)
-        status = database.pool_status()
+        status = database.pool_use()
         await database.aclose()
         assert (status.in_use, status.waiting) == (0, 0)
-        assert database.pool_status().open == 0
+        assert database.pool_use().open == 0
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def warm(make_database, server) -> Callable[..., Awaitable[Database]]:
             server.url(), schema="public", pool_size=4, max_overflow=2, **settings
         )
         async with asyncio.timeout(60):
-            while database.pool_status().open < 4:
+            while database.pool_use().open < 4:
                 calls = (database.fetch(SLOW_READ) for _ in range(4))
                 await asyncio.gather(*calls, return_exceptions=True)
         await until(lambda: idle(database))
@@ -183,7 +183,7 @@ async def gate(server) -> AsyncIterator[Gate]:
 
 
 def idle(database: Database) -> bool:
-    status = database.pool_status()
+    status = database.pool_use()
     return (status.in_use, status.waiting) == (0, 0)
 
 
@@ -558,19 +558,19 @@ async def test_what_became_free_while_the_server_refused_another_connection_is_n
 async def test_whoever_waits_for_a_full_server_notices_that_it_has_room_again(narrow):
     database = await narrow(1)
     busy = asyncio.create_task(database.fetch(Statement("SELECT pg_sleep(30)", None, writes=False)))
-    await until(lambda: database.pool_status().open == 1)
+    await until(lambda: database.pool_use().open == 1)
     slow = Statement("SELECT pg_sleep(1)", None, writes=False)
     waiting = [asyncio.create_task(database.fetch(slow))]
-    await until(lambda: database.pool_status().waiting == 1)
+    await until(lambda: database.pool_use().waiting == 1)
     # Behind the one that was refused these stand in line without having asked the server.
     waiting += [asyncio.create_task(database.fetch(slow)) for _ in range(2)]
-    await until(lambda: database.pool_status().waiting == 3)
+    await until(lambda: database.pool_use().waiting == 3)
 
     await narrow(4)
     async with asyncio.timeout(60):
         await asyncio.gather(*waiting)
 
-    assert database.pool_status().open == 4
+    assert database.pool_use().open == 4
     busy.cancel()
 
 
@@ -580,7 +580,7 @@ async def test_where_the_server_has_no_more_room_a_statement_takes_over_from_a_s
     async with database.session_maker()() as session:
         of_session = await session.scalar(text("SELECT pg_backend_pid()"))
         statement = asyncio.create_task(database.fetch_one(PID))
-        await until(lambda: database.pool_status().waiting == 1)
+        await until(lambda: database.pool_use().waiting == 1)
 
     assert (await statement)["pid"] == of_session
 
@@ -608,7 +608,7 @@ async def test_a_server_that_only_reads_did_not_apply_a_write(make_database, ser
 async def test_a_wrong_password_is_a_matter_of_configuration(make_database, server, outcome):
     database = make_database(server.url(password="hunter2"), schema="public")
 
-    answer, _ = await outcome(database.open())
+    answer, _ = await outcome(database.ping())
 
     assert type(answer) is ConfigurationError
     assert answer.sqlstate == "28P01"
@@ -628,7 +628,7 @@ async def test_a_port_where_nobody_listens_is_unavailable_at_once(make_database,
 async def test_a_host_that_does_not_exist_is_unavailable(make_database, outcome):
     database = make_database("postgresql://user@nowhere.invalid/tests", **DEADLINES)
 
-    answer, seconds = await outcome(database.open())
+    answer, seconds = await outcome(database.ping())
 
     assert type(answer) is UnavailableError
     assert seconds < LONGEST
@@ -659,7 +659,7 @@ async def test_a_black_hole_keeps_nobody(make_database, black_hole, outcome):
 async def test_cancelling_a_connection_attempt_leaves_nothing_behind(make_database, deaf, outcome):
     database = make_database(f"postgresql://user@127.0.0.1:{deaf}/tests", **DEADLINES)
     task = asyncio.create_task(database.fetch(READ))
-    await until(lambda: database.pool_status().in_use == 1)
+    await until(lambda: database.pool_use().in_use == 1)
 
     task.cancel()
     _, seconds = await outcome(asyncio.wait([task]))
@@ -671,7 +671,7 @@ async def test_cancelling_a_connection_attempt_leaves_nothing_behind(make_databa
 async def test_closing_breaks_off_connection_attempts(make_database, deaf, outcome):
     database = make_database(f"postgresql://user@127.0.0.1:{deaf}/tests")
     call = asyncio.create_task(outcome(database.fetch(READ)))
-    await until(lambda: database.pool_status().in_use == 1)
+    await until(lambda: database.pool_use().in_use == 1)
 
     _, seconds = await outcome(database.aclose())
 
@@ -693,7 +693,7 @@ async def test_whatever_else_answers_on_the_port_is_told_as_one_of_our_errors(
     port = listener.sockets[0].getsockname()[1]
     database = make_database(f"postgresql://user@127.0.0.1:{port}/tests")
 
-    told, seconds = await outcome(database.open())
+    told, seconds = await outcome(database.ping())
     listener.close()
 
     assert isinstance(told, AdapterError)

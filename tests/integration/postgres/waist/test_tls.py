@@ -83,7 +83,7 @@ async def test_the_right_authority_and_name_are_trusted(make_database, encrypted
         schema="public",
     )
 
-    facts = await database.open()
+    facts = await database.ping()
 
     assert facts.tls is not None
     assert facts.tls.startswith("TLSv1.")
@@ -97,7 +97,7 @@ async def test_libpqs_options_in_the_url_do_the_same(make_database, encrypted, f
         f"{url}?sslmode=verify-full&sslrootcert={files / 'ca.pem'}", schema="public"
     )
 
-    facts = await database.open()
+    facts = await database.ping()
 
     assert facts.tls is not None
     assert database.protection == "verify-full"
@@ -113,7 +113,7 @@ async def test_a_strange_authority_is_refused(make_database, encrypted, files, m
     )
 
     with pytest.raises(ConfigurationError, match=r"TLS.* authority"):
-        await database.open()
+        await database.ping()
 
 
 @NEEDS_TLS
@@ -123,7 +123,7 @@ async def test_the_systems_authorities_do_not_vouch_for_ours(make_database, encr
     )
 
     with pytest.raises(ConfigurationError, match=r"TLS.* authority"):
-        await database.open()
+        await database.ping()
 
 
 @NEEDS_TLS
@@ -140,8 +140,8 @@ async def test_another_host_name_is_refused_and_only_by_verify_full(
     )
 
     with pytest.raises(ConfigurationError, match=r"TLS.* host name"):
-        await full.open()
-    assert (await authority_only.open()).tls is not None
+        await full.ping()
+    assert (await authority_only.ping()).tls is not None
 
 
 @NEEDS_TLS
@@ -151,14 +151,14 @@ async def test_without_an_authority_it_is_encrypted_for_whoever_it_is(
 ):
     database = make_database(encrypted.url(), tls=TlsSettings(mode), schema="public")
 
-    assert (await database.open()).tls is not None
+    assert (await database.ping()).tls is not None
 
 
 @NEEDS_TLS
 async def test_disabled_is_plain(make_database, encrypted):
     database = make_database(encrypted.url(), tls=TlsSettings("disable"), schema="public")
 
-    assert (await database.open()).tls is None
+    assert (await database.ping()).tls is None
 
 
 @NEEDS_TLS
@@ -181,9 +181,9 @@ async def test_a_certificate_opens_the_door_for_a_role_without_password(
         url, tls=TlsSettings("verify-full", root_certificate=authority), schema="public"
     )
 
-    assert (await shown.open()).tls is not None
+    assert (await shown.ping()).tls is not None
     with pytest.raises(ConfigurationError):
-        await hidden.open()
+        await hidden.ping()
 
 
 @NEEDS_TLS
@@ -208,13 +208,13 @@ async def test_a_server_without_tls_is_refused_where_tls_is_demanded(make_databa
     database = make_database(server.url(), tls=TlsSettings(mode), schema="public")
 
     with pytest.raises(ConfigurationError, match="speaks no TLS"):
-        await database.open()
+        await database.ping()
 
 
 async def test_a_server_without_tls_will_do_where_it_is_only_preferred(make_database, server):
     database = make_database(server.url(), tls=TlsSettings("prefer"), schema="public")
 
-    assert (await database.open()).tls is None
+    assert (await database.ping()).tls is None
 
 
 async def test_a_url_cannot_talk_the_demand_away(make_database, server):
@@ -223,7 +223,7 @@ async def test_a_url_cannot_talk_the_demand_away(make_database, server):
     )
 
     with pytest.raises(ConfigurationError, match="speaks no TLS"):
-        await database.open()
+        await database.ping()
 
 
 async def test_a_connection_that_breaks_off_during_the_handshake_is_an_outage(make_database):
@@ -243,5 +243,5 @@ async def test_a_connection_that_breaks_off_during_the_handshake_is_an_outage(ma
         )
         hanging_up = asyncio.create_task(asyncio.to_thread(hang_up, listener))
         with pytest.raises(UnavailableError):
-            await database.open()
+            await database.ping()
         await hanging_up
