@@ -392,13 +392,15 @@ class AdapterFactory:
     ) -> OpenT | None:
         if use_stub:
             return None
-        if not self._is_initialized and not quietly and not self._warned:
-            self._warned = True
-            self._events.warning(
-                "repository_handed_out_in_memory",
-                reason="the factory is not initialised",
-                still_works="everything, until the process ends",
-            )
+        if not self._is_initialized:
+            if not quietly and not self._warned:
+                self._warned = True
+                self._events.warning(
+                    "repository_handed_out_in_memory",
+                    reason="the factory is not initialised",
+                    still_works="everything, until the process ends",
+                )
+            return None
         return supervised.opened() if supervised and supervised.supervisor.is_live else None
 
     def _cached(self, repository: RepositoryT, kind: type[Entity]) -> RepositoryT:

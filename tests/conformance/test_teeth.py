@@ -101,6 +101,15 @@ class ACursorThatSkipsTies(StubTestRunsRepository):
         return await super().find(query, limit=limit, cursor=cursor)
 
 
+@must_be_noticed(TestRunsSuite, "test_pages_neither_lose_nor_repeat_ties")
+class APageThatBeginsWithTheLastOfTheOneBefore(StubTestRunsRepository):
+    async def find(self, query, *, limit=100, cursor=None):
+        found = await self.list_matching(query)
+        first = 0 if cursor is None else [run.run_id for run in found].index(cursor)
+        page, more = found[first : first + limit], found[first + limit :]
+        return Page(page, page[-1].run_id if more else None)
+
+
 @must_be_noticed(
     TestRunsSuite,
     "test_entities_created_between_two_pages_neither_repeat_nor_displace_others",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TypeAlias, TypeVar, cast
@@ -62,19 +63,17 @@ _KEY: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_KEY_LENGT
 _TEXT: Final = re.compile(r"[^\x00\ud800-\udfff]*")
 
 
-def _refused(field: str, rule: str, entity: str | None = None) -> InvalidValueError:
-    about = f"{entity}: {field}" if entity else field
-    return InvalidValueError(f"{about} {rule}", field=field, rule=rule, entity=entity)
+def _refused(field: str, rule: str) -> InvalidValueError:
+    return InvalidValueError(f"{field} {rule}", field=field, rule=rule)
 
 
-def identifier(value: object, field: str, entity: str | None = None) -> str:
+def identifier(value: object, field: str) -> str:
     """An id: 1 to 255 characters without control characters or lone surrogates."""
     if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
         return value
     raise _refused(
         field,
         "must be text of 1 to 255 characters without control characters or lone surrogates",
-        entity,
     )
 
 
@@ -139,7 +138,8 @@ def moment(value: object, field: str) -> datetime:
 def member(value: object, kind: type[_MemberT], field: str) -> _MemberT:
     """Exactly one member of an enumeration."""
     if isinstance(value, str):
-        return members(value, kind, field)[0]
+        with suppress(ValueError):
+            return kind(value)
     raise _refused(field, f"must be one of: {', '.join(kind)}")
 
 

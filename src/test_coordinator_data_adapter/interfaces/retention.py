@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
+from test_coordinator_data_adapter.interfaces.arguments import integer, moment
+
 __all__ = [
     "KINDS",
     "Kept",
@@ -43,6 +45,9 @@ class RetentionPolicy:
         test_results: results that were created before this time.
         keep_last_runs: how many runs of each scenario, the ones created last, stay whatever
             their age, with all their events and results.
+
+    Raises:
+        InvalidValueError: a time without a time zone, or a number below 0.
     """
 
     scenarios: datetime | None = None
@@ -50,6 +55,12 @@ class RetentionPolicy:
     chaos_events: datetime | None = None
     test_results: datetime | None = None
     keep_last_runs: int = 0
+
+    def __post_init__(self) -> None:
+        for kind in KINDS:
+            if (before := getattr(self, kind)) is not None:
+                moment(before, kind)
+        integer(self.keep_last_runs, "keep_last_runs", least=0)
 
 
 @dataclass(frozen=True, slots=True)

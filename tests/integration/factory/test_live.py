@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import socket
 import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -24,12 +25,13 @@ from test_coordinator_data_adapter.adapters.stub import (
 from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError, UnavailableError
 from test_coordinator_data_adapter.models import RunStatus
 from test_coordinator_data_adapter.models.values import utc_now
-from test_coordinator_data_adapter.observability import CacheUsed, Fact
+from test_coordinator_data_adapter.observability import CacheUsed, Fact, StateChanged
 from test_coordinator_data_adapter.testing.builders import a_scenario, a_service, a_test_run
 from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, ThrowawayValkey
 
 Configure = Callable[..., AdapterConfig]
 SECRET = "s3cr3t-passw0rd"
+_LIVE = ("postgres", "live")
 
 
 async def eventually(check: Callable[[], bool]) -> None:
@@ -364,6 +366,34 @@ async def test_initialising_can_be_cancelled_at_any_await_and_leaves_nothing(
         assert asyncio.all_tasks() == {asyncio.current_task()}
     async with factory:
         assert (await factory.health_check())["status"] == "healthy"
+
+
+async def test_nothing_live_is_handed_out_before_initialising_is_over(
+    config: Configure, postgres: ThrowawayPostgres
+) -> None:
+    await asyncio.to_thread(postgres.start)
+    postgres_is_live = asyncio.Event()
+
+    class Watching:
+        def notice(self, fact: Fact, /) -> None:
+            if isinstance(fact, StateChanged) and (fact.backend, fact.state) == _LIVE:
+                postgres_is_live.set()
+
+    deaf = socket.create_server(("127.0.0.1", 0))
+    redis_url = f"redis://127.0.0.1:{deaf.getsockname()[1]}"
+    settings = config(redis_url=redis_url, redis_socket_connect_timeout=60)
+    factory = AdapterFactory(settings, observers=[Watching()])
+
+    opening = asyncio.create_task(factory.initialize())
+    await postgres_is_live.wait()
+    scenarios, sessions = factory.get_scenarios_repository(), factory.get_session_maker()
+    opening.cancel()
+    await asyncio.wait([opening])
+    await factory.cleanup()
+    deaf.close()
+
+    assert isinstance(scenarios, StubScenariosRepository)
+    assert sessions is None
 
 
 async def test_closing_that_is_cancelled_closes_all_the_same(

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from redis.asyncio import Redis
 
 from test_coordinator_data_adapter.adapters.redis import (
@@ -167,6 +176,45 @@ def test_a_certificate_that_cannot_be_read_is_a_matter_of_configuration(tmp_path
 
     with pytest.raises(ConfigurationError, match="redis_tls_"):
         Keyspace(KeyspaceSettings(url="rediss://127.0.0.1", namespace="test:tls", tls=tls))
+
+
+WITH_A_TERMINAL = """
+import fcntl, sys, termios
+from pathlib import Path
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from test_coordinator_data_adapter.adapters.redis import Keyspace, KeyspaceSettings, Tls
+from test_coordinator_data_adapter.errors import ConfigurationError
+try:
+    tls = Tls(cert_file=Path(sys.argv[1]), key_file=Path(sys.argv[2]))
+    Keyspace(KeyspaceSettings(url="rediss://127.0.0.1", namespace="n", tls=tls))
+except ConfigurationError as refused:
+    print(refused)
+"""
+
+
+def test_an_encrypted_key_is_refused_and_nobody_at_a_terminal_is_asked(
+    authority, client_file, tmp_path
+):
+    key = load_pem_private_key(client_file.read_bytes(), None)
+    encryption = BestAvailableEncryption(b"secret")
+    file = tmp_path / "key.pem"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    terminal, stdin = os.openpty()
+
+    told = subprocess.run(
+        [sys.executable, "-c", WITH_A_TERMINAL, client_file, file],
+        stdin=stdin,
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+        start_new_session=True,
+        timeout=60,
+    )
+    os.close(terminal)
+    os.close(stdin)
+
+    assert "redis_tls_key" in told.stdout
+    assert told.stderr == ""
 
 
 async def test_a_cluster_is_spoken_to_encrypted(encrypted_server, ca_file):

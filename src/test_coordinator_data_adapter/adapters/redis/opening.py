@@ -210,7 +210,8 @@ def _tls_context(tls: Tls) -> ssl.SSLContext:
             context.load_cert_chain(tls.cert_file, tls.key_file, password="")
     except (OSError, ValueError):
         raise ConfigurationError(
-            "redis_tls_ca, redis_tls_cert or redis_tls_key cannot be read, or holds no PEM"
+            "redis_tls_ca, redis_tls_cert or redis_tls_key cannot be read, holds no PEM, or is"
+            " encrypted"
         ) from None
     return context
 

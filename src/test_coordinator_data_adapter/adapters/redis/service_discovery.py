@@ -117,7 +117,7 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
         return stored
 
     async def deregister(self, service_id: str) -> bool:
-        known = identifier(service_id, "service_id", _SERVICE)
+        known = identifier(service_id, "service_id")
         self._listed.pop(known, None)
         existed, removed = await self._keyspace.call_all(
             [("EXISTS", self._records + known), ("ZREM", self._seen, known)],
@@ -128,7 +128,7 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
         return existed == 1 and removed == 1
 
     async def get_service_by_id(self, service_id: str) -> ServiceInfo | None:
-        known = identifier(service_id, "service_id", _SERVICE)
+        known = identifier(service_id, "service_id")
         score, raw = await self._keyspace.call_all(
             [("ZSCORE", self._seen, known), ("GET", self._records + known)],
             READ,
@@ -139,7 +139,7 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
         return None if record is None else record.service
 
     async def list_services_by_name(self, service_name: str) -> list[ServiceInfo]:
-        name = identifier(service_name, "service_name", _SERVICE)
+        name = identifier(service_name, "service_name")
         index = self._names + name
         entries = cast(
             "list[bytes]",
@@ -162,7 +162,7 @@ class RedisServiceDiscoveryRepository(ServiceDiscoveryRepository):
         return _in_order((await self._records_of(_texts(found))).values())
 
     async def update_heartbeat(self, service_id: str) -> ServiceInfo:
-        known = identifier(service_id, "service_id", _SERVICE)
+        known = identifier(service_id, "service_id")
         now = self._clock()
         replies = await self._keyspace.call_all(
             [

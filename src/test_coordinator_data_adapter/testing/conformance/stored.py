@@ -95,6 +95,8 @@ _QUERIES: Final = (
 )
 _ELSEWHERE: Final = timezone(timedelta(hours=5, minutes=30))
 _STREAMS_AT_ONCE: Final = 40
+# More than any of these queries has items.
+_MOST_PAGES: Final = 200
 
 
 class _Store(Protocol[EntityT, QueryT_contra]):
@@ -152,6 +154,19 @@ class _VersionedStore(
 async def read(stream: AsyncIterator[EntityT]) -> list[EntityT]:
     """Everything a stream yields."""
     return [entity async for entity in stream]
+
+
+async def paged(store: _Store[EntityT, Any], query: object, *, limit: int) -> list[EntityT]:
+    """Everything a query finds, a page at a time."""
+    found: list[EntityT] = []
+    cursor: str | None = None
+    for _ in range(_MOST_PAGES):
+        page = await store.find(query, limit=limit, cursor=cursor)
+        found += page.items
+        if page.next_cursor is None:
+            return found
+        cursor = page.next_cursor
+    pytest.fail("the pages never end")
 
 
 async def keep(store: _Store[EntityT, Any], *entities: EntityT) -> list[EntityT]:
@@ -461,13 +476,8 @@ class StoredSuite(Suite, Generic[EntityT, QueryT]):
             expected = [entity for entity in entities if meets(entity)]
             assert_same_list(await repository.list_matching(query), expected)
             assert await repository.count(query) == len(expected), query
-            paged: list[EntityT] = []
-            page = await repository.find(query, limit=3)
-            paged += page.items
-            while page.next_cursor is not None:
-                page = await repository.find(query, limit=3, cursor=page.next_cursor)
-                paged += page.items
-            assert_same_list(paged, expected)
+            pages = await paged(repository, query, limit=3)
+            assert_same_list(pages, expected)
             assert_same_list(await read(repository.stream(query, batch_size=3)), expected)
 
     async def test_an_empty_collection_in_a_query_matches_nothing(
@@ -563,15 +573,8 @@ class StoredSuite(Suite, Generic[EntityT, QueryT]):
         entities = await keep(repository, *tied, *self.series(2, first=NOON - MICROSECOND))
 
         for limit in (1, 2, 3, 5):
-            paged: list[EntityT] = []
-            page = await repository.find(self.everything(), limit=limit)
-            paged += page.items
-            while page.next_cursor is not None:
-                page = await repository.find(
-                    self.everything(), limit=limit, cursor=page.next_cursor
-                )
-                paged += page.items
-            assert_same_list(paged, entities)
+            pages = await paged(repository, self.everything(), limit=limit)
+            assert_same_list(pages, entities)
 
     async def test_entities_created_between_two_pages_neither_repeat_nor_displace_others(
         self, repository: _Store[EntityT, QueryT]
