@@ -359,7 +359,7 @@ async def test_a_lock_that_is_held_is_waited_for_within_the_deadline(make_databa
 async def test_a_lock_is_not_waited_for_again_when_time_is_too_short_for_it(
     make_database, url, writing
 ):
-    database = make_database(url, lock_timeout=0.6, query_timeout=1.0)
+    database = make_database(url, lock_timeout=1.2, query_timeout=2.2)
     await database.fetch(SELECT_ONE)
     (pid,) = await database.fetch(PID)
 
@@ -387,15 +387,16 @@ async def test_one_call_waits_for_connections_no_longer_than_it_may_however_ofte
     make_database, url
 ):
     """Not anew before each repeat."""
-    database = make_database(url, pool_size=1, max_overflow=0, pool_timeout=1.0)
+    database = make_database(url, pool_size=1, max_overflow=0, pool_timeout=1.7)
 
     async def pause(_: float) -> None:
-        others.append(asyncio.create_task(database.fetch(SLEEP, 0.7)))
+        others.append(asyncio.create_task(database.fetch(SLEEP, 1.2)))
         await asyncio.sleep(0)
 
     database._sleep = pause
-    others = [asyncio.create_task(database.fetch(SLEEP, 0.7))]
-    await asyncio.sleep(0.1)
+    others = [asyncio.create_task(database.fetch(SLEEP, 1.2))]
+    while not database.pool_use().open:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0)
 
     with pytest.raises(OverloadedError) as overloaded:
         await database.fetch_one(FAIL, "40001", 1)
