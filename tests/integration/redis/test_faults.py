@@ -518,6 +518,20 @@ async def test_writes_of_which_some_are_forbidden_are_unknown_where_others_were_
     await limited.aclose()
 
 
+async def test_a_read_of_which_a_part_is_forbidden_has_changed_nothing(server, admin, keyspace):
+    await repositories(keyspace)[1].register(a_service())
+    rules = ("on", "nopass", "+@all", "-zcard", "~*")
+    await admin.execute_command("ACL", "SETUSER", "reader", *rules)
+    url = server.url().replace("redis://", "redis://reader:x@")
+    limited = Keyspace(settings_of(server, url=url))
+
+    with pytest.raises(ConfigurationError) as refused:
+        await repositories(limited)[1].remove_stale_services(0, max_fraction=0.5)
+
+    assert refused.value.outcome == "not_applied"
+    await limited.aclose()
+
+
 async def test_a_server_that_is_loading_is_unavailable(server, keyspace, admin, outcomes):
     cache, services = repositories(keyspace)
     await admin.execute_command("CONFIG", "SET", "key-load-delay", "2000")
