@@ -20,8 +20,11 @@ async def test_settings_of_another_server_do_not_concern_the_private_ones(folder
 
     async with AdapterFactory(config) as factory:
         health = await factory.health_check()
+        both = [factory._postgres, factory._redis]
+        answered = [supervised.supervisor._backend.answered_at for supervised in both]
 
     assert (health["status"], health["postgres"]["error"]) == ("healthy", None)
     assert health["postgres"]["embedded"]
     assert health["postgres"]["tls_asked"] == "disable"
     assert health["redis"]["embedded"]
+    assert all(answered)

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import socket
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -17,6 +18,7 @@ from sqlalchemy import text
 
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
 from test_coordinator_data_adapter.adapters.postgres import PostgresScenariosRepository
+from test_coordinator_data_adapter.adapters.postgres.statement import Statement
 from test_coordinator_data_adapter.adapters.redis import RedisCacheRepository
 from test_coordinator_data_adapter.adapters.stub import (
     StubCacheRepository,
@@ -366,6 +368,52 @@ async def test_initialising_can_be_cancelled_at_any_await_and_leaves_nothing(
         assert asyncio.all_tasks() == {asyncio.current_task()}
     async with factory:
         assert (await factory.health_check())["status"] == "healthy"
+
+
+async def test_a_full_pool_is_a_loss_only_where_nobody_else_is_answered_either(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    sleep = Statement("SELECT pg_sleep(0.5)", None, writes=False)
+    settings = config(postgres_pool_size=1, postgres_max_overflow=0, health_check_timeout=2)
+
+    async with AdapterFactory(settings) as factory:
+        assert factory._postgres is not None
+        database = factory._postgres.opened().database
+        calls = [asyncio.create_task(database.fetch(sleep)) for _ in range(12)]
+        await asyncio.sleep(0)
+        busy = await factory.health_check()
+        postgres.freeze()
+        frozen = await factory.health_check()
+        postgres.thaw()
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+
+    assert busy["status"] == "healthy"
+    assert busy["postgres"]["connected"] is True
+    assert busy["postgres"]["error"] == "postgres did not answer within 2 s"
+    assert (busy["postgres"]["pool"]["in_use"], busy["postgres"]["pool"]["limit"]) == (1, 1)
+    assert frozen["status"] == "degraded"
+    assert frozen["postgres"]["connected"] is False
+
+
+async def test_every_backend_knows_when_it_last_answered_while_it_is_open(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    factory = AdapterFactory(config())
+    began = time.monotonic()
+
+    async with factory:
+        both = [factory._postgres, factory._redis]
+        backends = [supervised.supervisor._backend for supervised in both if supervised]
+        answered = [backend.answered_at for backend in backends]
+    ended = time.monotonic()
+
+    assert len(backends) == 2
+    assert all(began <= moment <= ended for moment in answered)
+    assert [backend.answered_at for backend in backends] == [0.0, 0.0]
 
 
 async def test_nothing_live_is_handed_out_before_initialising_is_over(

@@ -25,6 +25,9 @@ def call(make_factory, tmp_path):
         "REDIS_URL": config.redis_url,
         "REDIS_NAMESPACE": config.redis_namespace,
         "REDIS_REGISTRY": config.redis_registry,
+        "POSTGRES_POOL_SIZE": "3",
+        "POSTGRES_MAX_OVERFLOW": "4",
+        "REDIS_POOL_SIZE": "5",
     }
 
     async def call(*arguments):
@@ -57,8 +60,8 @@ async def test_health_shows_what_there_is_to_know_of_the_backends(call):
         for backend in ("postgres", "redis")
     )
     assert ended == 0
-    assert re.search(r"version \d+.*schema observed at \w+.* 0 of \d+ connections in use", postgres)
-    assert re.search(r"version \d+.* 0 of \d+ connections in use", redis)
+    assert re.search(r"version \d+.*schema observed at \w+.* 0 of 7 connections in use", postgres)
+    assert re.search(r"version \d+.* 0 of 5 connections in use", redis)
 
 
 async def test_prune_does_what_its_dry_run_says(call, make_factory):

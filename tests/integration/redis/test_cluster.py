@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -93,6 +94,14 @@ async def test_a_cluster_that_lost_a_server_serves_again_when_it_is_back(
     assert await cache.get_many(KEYS) == dict.fromkeys(KEYS, 2)
     assert await services.get_service_by_id(service.service_id) == service
     await cache.aclose()
+
+
+async def test_when_a_cluster_last_answered_is_known(keyspace):
+    moments = [keyspace.answered_at, time.monotonic()]
+    await keyspace.probe()
+    moments += [keyspace.answered_at, time.monotonic()]
+
+    assert moments == sorted(moments)
 
 
 async def test_a_slot_that_moves_is_followed(nodes, keyspace):

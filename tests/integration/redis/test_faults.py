@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -257,6 +258,20 @@ async def test_trips_that_are_late_are_told_as_timed_out_with_how_long_they_wait
     assert first.took > 0.4
     assert (type(second.error), second.timed_out) == (OverloadedError, True)
     assert (second.waited > 0.09, second.took) == (True, 0.0)
+
+
+async def test_when_redis_last_answered_is_known(server, watched):
+    keyspace = watched(socket_timeout=0.2)
+    moments = [keyspace.answered_at, time.monotonic()]
+    await keyspace.probe()
+    moments += [keyspace.answered_at, time.monotonic()]
+    server.freeze()
+    with pytest.raises(UnavailableError):
+        await keyspace.probe()
+    server.thaw()
+
+    assert moments == sorted(moments)
+    assert keyspace.answered_at == moments[2]
 
 
 async def test_calls_under_way_are_counted_and_told_as_abandoned_when_they_are_cancelled(

@@ -119,5 +119,5 @@ def test_a_moment_comes_back_in_utc() -> None:
 def test_what_a_transition_sets_is_a_status_of_its_kind(changes: Any, member: StrEnum) -> None:
     assert changes(status=member.value).status is member
     for value in ("nothing of the kind", "", None, [member]):
-        with pytest.raises(InvalidValueError, match="status"):
+        with pytest.raises(InvalidValueError, match="status must be one of: "):
             changes(status=value)

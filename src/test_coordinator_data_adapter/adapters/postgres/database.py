@@ -15,10 +15,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from test_coordinator_data_adapter.adapters.postgres.audit_setting import AUDIT_SETTING, Teller
-from test_coordinator_data_adapter.adapters.postgres.connections import (
-    Connections,
-    Lease,
-)
+from test_coordinator_data_adapter.adapters.postgres.connections import Connections, Lease
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint, Protection
 from test_coordinator_data_adapter.adapters.postgres.observer import Observer, rows_touched
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings

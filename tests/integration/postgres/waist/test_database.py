@@ -212,6 +212,22 @@ async def test_the_server_tells_what_it_is(database):
     assert database.protection == "prefer"
 
 
+async def test_an_error_is_an_answer_and_being_cut_off_is_none(database):
+    moments = [database.answered_at, time.monotonic()]
+    await database.fetch(SELECT_ONE)
+    moments += [database.answered_at, time.monotonic()]
+    with pytest.raises(InvalidValueError):
+        await database.fetch_one(FAIL, "23514", 1)
+    moments += [database.answered_at, time.monotonic()]
+    call = asyncio.create_task(database.fetch(SLEEP, 60))
+    await asyncio.sleep(0.05)
+    call.cancel()
+    await asyncio.wait([call])
+
+    assert moments == sorted(moments)
+    assert database.answered_at <= moments[-1]
+
+
 # What is refused
 
 
