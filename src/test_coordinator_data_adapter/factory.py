@@ -199,7 +199,7 @@ class AdapterFactory:
         Returns:
             ``factory_initialized``, ``status`` ("healthy", "degraded" or "misconfigured"),
             ``version``, and under ``postgres`` and ``redis`` at least ``connected``,
-            ``error`` and ``state``; within ``health_check_timeout`` seconds.
+            ``error``, ``state`` and ``warnings``; within ``health_check_timeout`` seconds.
         """
         postgres, redis = await asyncio.gather(
             self._health_of(self._postgres), self._health_of(self._redis)
@@ -424,10 +424,15 @@ class AdapterFactory:
 
     async def _health_of(self, supervised: Supervised[OpenT] | None) -> dict[str, JsonValue]:
         if supervised is None:
-            return {"connected": False, "error": _IN_MEMORY, "state": "in_memory"}
+            return {"connected": False, "error": _IN_MEMORY, "state": "in_memory", "warnings": []}
         if self._is_open_elsewhere():
             state = supervised.supervisor.state.value
-            return {"connected": False, "error": f"{_ELSEWHERE}: ask there", "state": state}
+            return {
+                "connected": False,
+                "error": f"{_ELSEWHERE}: ask there",
+                "state": state,
+                "warnings": [],
+            }
         try:
             return await supervised.supervisor.health(self.config.health_check_timeout)
         except Exception as defect:  # noqa: BLE001 - whoever asks how things are gets an answer
@@ -435,6 +440,7 @@ class AdapterFactory:
                 "connected": False,
                 "error": f"the check itself failed with {type(defect).__name__}",
                 "state": supervised.supervisor.state.value,
+                "warnings": [],
             }
 
     async def _open_backends(self, opening: AsyncExitStack) -> None:

@@ -142,6 +142,7 @@ def _late(states: _States, seconds: float) -> JsonObject:
             "connected": opened,
             "state": state,
             "error": None if opened else states.errors.get(backend, late),
+            "warnings": [],
         }
     return told
 
@@ -164,6 +165,8 @@ def _show(told: JsonObject) -> None:
         error = _facts(told, backend).get("error")
         if error is not None:
             errors().print(plain(f"{backend}: {error}"), soft_wrap=True)
+        for warning in cast("list[str]", _facts(told, backend)["warnings"]):
+            errors().print(plain(f"{backend}: warning: {warning}"), soft_wrap=True)
 
 
 def _facts(told: JsonObject, backend: str) -> JsonObject:

@@ -84,6 +84,7 @@ class _Health(TypedDict):
     error: str | None
     state: str
     degraded_since: str | None
+    warnings: list[JsonValue]
 
 
 class Supervisor:
@@ -198,6 +199,7 @@ class Supervisor:
             error=None if error is None else str(error),
             state=(BackendState.MISCONFIGURED if self._is_refused else self.state).value,
             degraded_since=None if self._since is None else self._since.isoformat(),
+            warnings=[],  # a backend that has some reports them among its facts
         )
         return {**told, **facts}
 

@@ -45,7 +45,7 @@ async def test_a_backend_that_answers_is_told_as_connected_though_the_other_is_l
         code, told = await health(port, redis_server.url, timeout=1.5)
 
     assert code == 1
-    assert told["redis"] == {"connected": True, "state": "live", "error": None}
+    assert told["redis"] == {"connected": True, "state": "live", "error": None, "warnings": []}
     assert (told["postgres"]["connected"], told["postgres"]["state"]) == (False, "unavailable")
 
 

@@ -96,6 +96,24 @@ async def test_a_factory_with_everything_there_is_healthy_and_live(
     assert json.dumps(health)
 
 
+@pytest.mark.parametrize("durable", [False, True])
+async def test_health_warns_of_a_server_that_can_lose_what_it_has_acknowledged(
+    config: Configure, postgres: ThrowawayPostgres, *, durable: bool
+) -> None:
+    postgres.settings["fsync"] = "on" if durable else "off"
+    await asyncio.to_thread(postgres.start)
+    if not durable:
+        await ask(postgres, "ALTER ROLE ALL SET synchronous_commit = off")
+
+    async with AdapterFactory(config()) as factory:
+        health = await factory.health_check()
+
+    warnings = [warning.partition(" is off")[0] for warning in health["postgres"]["warnings"]]
+    assert warnings == ([] if durable else ["fsync", "synchronous_commit"])
+    assert health["postgres"]["connected"] is True
+    assert health["redis"]["warnings"] == []
+
+
 def test_an_open_factory_refuses_another_event_loop_and_goes_on_in_its_own(
     config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
 ) -> None:

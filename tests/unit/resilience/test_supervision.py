@@ -114,6 +114,7 @@ async def test_a_backend_that_answers_is_live(told: list[dict[str, Any]]) -> Non
         "error": None,
         "state": "live",
         "degraded_since": None,
+        "warnings": [],
         "server_version": "18",
         "pool": "of ten",
     }

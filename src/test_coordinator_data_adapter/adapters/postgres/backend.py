@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final, TypeAlias
 
@@ -156,6 +157,7 @@ class PostgresBackend:
             "read_only": facts.in_recovery or facts.read_only,
             "tls": facts.tls,
             "schema_revision": {"found": state.found, "wanted": state.wanted},
+            "warnings": [*_durability_warnings(facts)],
         }
         return state
 
@@ -167,6 +169,14 @@ class PostgresBackend:
             if opened.database.hooks.on_pool is not None:
                 opened.database.hooks.on_pool(None)
             await opened.aclose()
+
+
+def _durability_warnings(facts: ServerFacts) -> Iterator[JsonValue]:
+    """The settings of the server under which it can lose what it has acknowledged."""
+    if not facts.fsync:
+        yield "fsync is off: the server can lose or damage everything when its machine crashes"
+    if not facts.synchronous_commit:
+        yield "synchronous_commit is off: a crash of the server can lose the last commits"
 
 
 def _require_writable(facts: ServerFacts) -> None:

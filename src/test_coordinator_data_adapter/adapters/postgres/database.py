@@ -67,12 +67,16 @@ class ServerFacts:
         in_recovery: whether it is a standby.
         read_only: whether it refuses writes.
         tls: the protocol in force on the connection that asked, such as "TLSv1.3"; None without.
+        fsync: whether the server syncs its files to disk.
+        synchronous_commit: whether a commit waits until it is on disk.
     """
 
     version: str
     in_recovery: bool
     read_only: bool
     tls: str | None
+    fsync: bool = True
+    synchronous_commit: bool = True
 
 
 _BEGIN: Final = Statement("BEGIN", None, writes=False)
@@ -81,6 +85,8 @@ _BEGIN_COPY: Final = Statement("BEGIN; SET LOCAL statement_timeout = 0", None, w
 _FACTS: Final = Statement(
     "SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS in_recovery,"
     " current_setting('transaction_read_only') = 'on' AS read_only,"
+    " current_setting('fsync') = 'on' AS fsync,"
+    " current_setting('synchronous_commit') <> 'off' AS synchronous_commit,"
     " (SELECT s.version FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid() AND s.ssl) AS tls",
     None,
     writes=False,
@@ -236,6 +242,8 @@ class Database:
             in_recovery=bool(row["in_recovery"]),
             read_only=bool(row["read_only"]),
             tls=row["tls"],
+            fsync=bool(row["fsync"]),
+            synchronous_commit=bool(row["synchronous_commit"]),
         )
 
     @property
