@@ -346,6 +346,24 @@ class PrunesWhatWasCreatedExactlyThen(StubScenariosRepository):
         return await super().prune(older_than + MICROSECOND, batch_size=batch_size)
 
 
+@must_be_noticed(
+    TestRunsSuite, "test_a_run_that_starts_again_keeps_nothing_that_its_earlier_end_has_set"
+)
+class KeepsTheExitCodeOfAnEarlierRun(StubTestRunsRepository):
+    async def start_run(self, run_id):
+        before = await self.get_by_id(run_id)
+        started = await super().start_run(run_id)
+        if before is None or before.exit_code is None:
+            return started
+        return await self.update(started.model_copy(update={"exit_code": before.exit_code}))
+
+
+@must_be_noticed(TestRunsSuite, "test_a_run_completes_only_with_a_status_that_ends_a_run")
+class CompletesWithAnyStatus(StubTestRunsRepository):
+    async def complete_run(self, run_id, status, exit_code=None):
+        return await self.update_status(run_id, status)
+
+
 @must_be_noticed(TestRunsSuite, "test_prune_leaves_pending_and_running_runs_whatever_their_age")
 class PrunesRunningRuns(StubTestRunsRepository):
     _prunable = ()

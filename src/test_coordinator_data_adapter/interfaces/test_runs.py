@@ -24,6 +24,7 @@ __all__ = ["RunChanges", "RunMoment", "TestRunsRepository", "run_moment"]
 
 RunMoment = Literal["started_at", "completed_at"]
 _MOMENTS: Final = get_args(RunMoment)
+_SET_BY_AN_END: Final = ("completed_at", "duration_ms", "exit_code", "error_message")
 
 
 def run_moment(value: object) -> RunMoment:
@@ -44,7 +45,8 @@ class RunChanges:
 
     Attributes:
         status: the new status.
-        starts: ``started_at`` becomes the store's time.
+        starts: ``started_at`` becomes the store's time, and what an earlier end of the run
+            has set is cleared.
         completes: ``completed_at`` becomes the store's time, and ``duration_ms``, unless
             given, the whole milliseconds since ``started_at`` (0 when that lies ahead);
             without a ``started_at`` it stays.
@@ -52,7 +54,8 @@ class RunChanges:
         duration_ms: how long it took, in milliseconds.
 
     Raises:
-        InvalidValueError: no such status, or an exit code or a duration out of range.
+        InvalidValueError: no such status; a status that ends a run with ``starts``, or one
+            that does not with ``completes``; an exit code or a duration out of range.
     """
 
     status: RunStatus
@@ -62,11 +65,23 @@ class RunChanges:
     duration_ms: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "status", member(self.status, RunStatus, "status"))
+        status = member(self.status, RunStatus, "status")
+        object.__setattr__(self, "status", status)
+        if (self.completes and not status.is_finished) or (self.starts and status.is_finished):
+            allowed = ", ".join(one for one in RunStatus if one.is_finished is self.completes)
+            rule = f"must {'end' if self.completes else 'not end'} a run; it is one of: {allowed}"
+            raise InvalidValueError(f"status {rule}", field="status", rule=rule)
         if self.exit_code is not None:
             integer(self.exit_code, "exit_code")
         if self.duration_ms is not None:
             integer(self.duration_ms, "duration_ms", least=0)
+
+    @property
+    def cleared_fields(self) -> tuple[str, ...]:
+        """The fields that become None: what an earlier end of the run has set."""
+        if not self.starts:
+            return ()
+        return tuple(name for name in _SET_BY_AN_END if getattr(self, name, None) is None)
 
 
 class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
@@ -182,7 +197,10 @@ class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
         )
 
     async def start_run(self, run_id: str) -> TestRun:
-        """The run begins: RUNNING, ``started_at`` the store's time.
+        """Start the run: RUNNING, ``started_at`` the store's time; a run may start again.
+
+        ``completed_at``, ``duration_ms``, ``exit_code`` and ``error_message``, which an earlier
+        end of the run has set, become None.
 
         Raises:
             NotFoundError: there is none with that id.
@@ -197,10 +215,11 @@ class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
 
         Args:
             run_id: which one.
-            status: how it ended.
+            status: how it ended: one that `RunStatus.is_finished` holds for.
             exit_code: what its process ended with; None leaves the stored one.
 
         Raises:
+            InvalidValueError: the status does not end a run; nothing was applied.
             NotFoundError: there is none with that id.
         """
         return await self.transition(

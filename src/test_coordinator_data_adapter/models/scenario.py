@@ -32,6 +32,11 @@ class ScenarioStatus(StrEnum):
     ARCHIVED = "archived"
     DEPRECATED = "deprecated"
 
+    @property
+    def is_retired(self) -> bool:
+        """Whether a scenario with this status is no longer used; retention may remove it."""
+        return self in {ScenarioStatus.ARCHIVED, ScenarioStatus.DEPRECATED}
+
 
 class Scenario(Entity):
     """The definition that runs are made from.

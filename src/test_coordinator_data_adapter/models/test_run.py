@@ -32,6 +32,11 @@ class RunStatus(StrEnum):
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run with this status has ended."""
+        return self not in {RunStatus.PENDING, RunStatus.RUNNING}
+
 
 class TestRun(Entity):
     """One execution of a scenario.

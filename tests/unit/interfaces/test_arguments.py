@@ -96,6 +96,18 @@ def test_a_duration_is_not_negative(value: int) -> None:
         RunChanges(status=RunStatus.FAILED, duration_ms=value)
 
 
+@pytest.mark.parametrize("status", RunStatus)
+def test_a_run_starts_with_a_status_that_ends_none_and_completes_with_one_that_does(
+    status: RunStatus,
+) -> None:
+    wrong = {"starts": True} if status.is_finished else {"completes": True}
+
+    with pytest.raises(InvalidValueError, match=r"status must (not )?end a run") as caught:
+        RunChanges(status=status, **wrong)
+
+    assert caught.value.field == "status"
+
+
 @pytest.mark.parametrize("value", [-1, 2**63])
 def test_a_recovery_time_is_not_negative(value: int) -> None:
     with pytest.raises(InvalidValueError, match="recovery_time_ms"):

@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from test_coordinator_data_adapter.errors import InvalidValueError
 from test_coordinator_data_adapter.models import (
     ChaosEvent,
+    RunStatus,
     Scenario,
+    ScenarioStatus,
     ServiceInfo,
     TestResult,
     TestRun,
@@ -272,3 +274,11 @@ def test_a_bad_port_is_refused_by_name(port: object) -> None:
 @pytest.mark.parametrize("kind", [TestRun, TestResult])
 def test_pytest_does_not_collect_what_is_called_test(kind: type[Entity]) -> None:
     assert kind.__dict__["__test__"] is False
+
+
+def test_two_statuses_do_not_end_a_run_and_two_retire_a_scenario() -> None:
+    unfinished = {status for status in RunStatus if not status.is_finished}
+    retired = {status for status in ScenarioStatus if status.is_retired}
+
+    assert unfinished == {RunStatus.PENDING, RunStatus.RUNNING}
+    assert retired == {ScenarioStatus.ARCHIVED, ScenarioStatus.DEPRECATED}

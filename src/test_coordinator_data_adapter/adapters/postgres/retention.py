@@ -16,6 +16,7 @@ from test_coordinator_data_adapter.adapters.postgres.database import (
     Transaction,
 )
 from test_coordinator_data_adapter.adapters.postgres.roles import quoted
+from test_coordinator_data_adapter.adapters.postgres.statements import status_in
 from test_coordinator_data_adapter.interfaces.retention import (
     KINDS,
     Kept,
@@ -26,6 +27,8 @@ from test_coordinator_data_adapter.interfaces.retention import (
     RetentionReport,
     RetentionRepository,
 )
+from test_coordinator_data_adapter.models.scenario import ScenarioStatus
+from test_coordinator_data_adapter.models.test_run import RunStatus
 
 __all__ = ["PostgresRetentionRepository"]
 
@@ -36,7 +39,8 @@ _CHILDREN: Final[tuple[tuple[Kind, str], ...]] = (
     ("test_results", "result_id"),
 )
 _RUNS: Final[tuple[Kind, str]] = ("test_runs", "run_id")
-_RETIRED: Final = "status IN ('archived', 'deprecated')"
+_RETIRED: Final = status_in(status for status in ScenarioStatus if status.is_retired)
+_UNFINISHED: Final = status_in(status for status in RunStatus if not status.is_finished)
 
 
 class PostgresRetentionRepository(RetentionRepository):
@@ -49,7 +53,7 @@ class PostgresRetentionRepository(RetentionRepository):
         # $1 is when runs are old, $2 how many of each scenario stay.
         self._placed = (
             "WITH placed AS (SELECT run_id, coalesce(created_at < $1, false) AS old,"
-            " status IN ('pending', 'running') AS unfinished,"
+            f" {_UNFINISHED} AS unfinished,"
             " row_number() OVER (PARTITION BY scenario_id"
             " ORDER BY created_at DESC, run_id DESC) <= $2 AS recent"
             f" FROM {self._schema}.test_runs)"
@@ -141,7 +145,7 @@ class PostgresRetentionRepository(RetentionRepository):
             rows = await transaction.fetch(
                 self._deleting(
                     f"SELECT run_id FROM {self._schema}.test_runs WHERE run_id = ANY($1)"
-                    " AND status NOT IN ('pending', 'running') ORDER BY run_id FOR UPDATE"
+                    f" AND NOT {_UNFINISHED} ORDER BY run_id FOR UPDATE"
                 ),
                 runs,
             )
@@ -177,7 +181,7 @@ class PostgresRetentionRepository(RetentionRepository):
                 " WHERE created_at < $1 AND run_id <> ALL($2)"
                 # A run may have been taken up since the protected ones were listed.
                 f" AND NOT EXISTS (SELECT FROM {self._schema}.test_runs AS run"
-                " WHERE run.run_id = child.run_id AND run.status IN ('pending', 'running'))"
+                f" WHERE run.run_id = child.run_id AND run.{_UNFINISHED})"
                 f" ORDER BY created_at, {id_} LIMIT {_AT_ONCE}))"
             )
             await self._until_done(statement, (before, protected), kind, count)

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -23,7 +24,7 @@ from test_coordinator_data_adapter.interfaces.queries import (
     OneOf,
 )
 
-__all__ = ["NOW", "Change", "Statements", "Where"]
+__all__ = ["NOW", "Change", "Statements", "Where", "status_in"]
 
 NOW: Final = "statement_timestamp()"
 """The store's time, one for all that a statement sets."""
@@ -40,6 +41,12 @@ _PLACES: Final = tuple(f"${place}" for place in range(1, 65))
 
 # Text of any length is indexed where it is short, and the condition has to say that it is.
 _UNBOUNDED: Final = frozenset({"created_by", "name", "test_environment"})
+
+
+def status_in(statuses: Iterable[StrEnum]) -> str:
+    """The condition that the status is one of these."""
+    names = ", ".join(f"'{status}'" for status in statuses)
+    return f"status IN ({names})"
 
 
 def _telling(place: int) -> str:

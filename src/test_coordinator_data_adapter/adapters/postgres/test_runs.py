@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from test_coordinator_data_adapter.adapters.postgres import tables
 from test_coordinator_data_adapter.adapters.postgres.database import Database
-from test_coordinator_data_adapter.adapters.postgres.statements import NOW, Change, Where
+from test_coordinator_data_adapter.adapters.postgres.statements import NOW, Change, Where, status_in
 from test_coordinator_data_adapter.adapters.postgres.stored import (
     TOUCHED,
     PostgresStoredRepository,
@@ -36,7 +36,7 @@ class PostgresTestRunsRepository(
 ):
     """Test runs in PostgreSQL."""
 
-    _prunable: ClassVar[str] = "status <> ALL('{pending,running}')"
+    _prunable: ClassVar[str] = status_in(status for status in RunStatus if status.is_finished)
 
     def __init__(self, database: Database, *, batch_size: int = 100) -> None:
         """Keep them in the schema of ``database``; streams travel by ``batch_size``."""
@@ -60,6 +60,8 @@ class PostgresTestRunsRepository(
         change = Change(identifier(run_id, "run_id"))
         change.set("status = {}", changes.status)
         change.set(TOUCHED)
+        for field in changes.cleared_fields:
+            change.set(f"{field} = NULL")
         if changes.starts:
             change.set(f"started_at = {NOW}")
         if changes.completes:

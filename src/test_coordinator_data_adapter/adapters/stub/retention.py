@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Final, get_args
+from typing import get_args
 
 from test_coordinator_data_adapter.adapters.stub.store import MemoryStore
 from test_coordinator_data_adapter.interfaces.retention import (
@@ -20,14 +20,10 @@ from test_coordinator_data_adapter.interfaces.retention import (
     RetentionRepository,
 )
 from test_coordinator_data_adapter.models.chaos_event import ChaosEvent
-from test_coordinator_data_adapter.models.scenario import ScenarioStatus
 from test_coordinator_data_adapter.models.test_result import TestResult
-from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
+from test_coordinator_data_adapter.models.test_run import TestRun
 
 __all__ = ["StubRetentionRepository"]
-
-_UNFINISHED: Final = (RunStatus.PENDING, RunStatus.RUNNING)
-_RETIRED: Final = (ScenarioStatus.ARCHIVED, ScenarioStatus.DEPRECATED)
 
 
 class _Sorting:
@@ -85,7 +81,7 @@ class StubRetentionRepository(RetentionRepository):
         scenarios = _Sorting()
         for scenario in self._store.scenarios.select():
             if _is_old(scenario.updated_at, policy.scenarios):
-                if scenario.status in _RETIRED:
+                if scenario.status.is_retired:
                     scenarios.going.append(scenario.scenario_id)
                 else:
                     scenarios.keep("in_use")
@@ -121,7 +117,7 @@ class StubRetentionRepository(RetentionRepository):
 
 
 def _reason_to_stay(run: TestRun, place: int, keep_last: int) -> Kept | None:
-    if run.status in _UNFINISHED:
+    if not run.status.is_finished:
         return "unfinished"
     return "last_runs" if place < keep_last else None
 

@@ -25,14 +25,13 @@ from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
 __all__ = ["StubTestRunsRepository"]
 
 _NEWEST: Final = {"started_at": STARTED_NEWEST, "completed_at": COMPLETED_NEWEST}
-_UNFINISHED: Final = (RunStatus.PENDING, RunStatus.RUNNING)
 
 
 class StubTestRunsRepository(StubStoredRepository[TestRun, TestRunQuery], TestRunsRepository):
     """Test runs in memory."""
 
     _prunable: ClassVar[tuple[Condition, ...]] = (
-        OneOf("status", tuple(status for status in RunStatus if status not in _UNFINISHED)),
+        OneOf("status", tuple(status for status in RunStatus if status.is_finished)),
     )
 
     def __init__(self, store: MemoryStore | None = None) -> None:
@@ -73,6 +72,7 @@ class StubTestRunsRepository(StubStoredRepository[TestRun, TestRunQuery], TestRu
             fields: dict[str, object] = {
                 "status": changes.status,
                 "updated_at": self._store.later_than(stored.updated_at),
+                **dict.fromkeys(changes.cleared_fields),
             }
             if changes.starts:
                 fields["started_at"] = now

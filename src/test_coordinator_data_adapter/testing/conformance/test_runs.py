@@ -51,7 +51,6 @@ __all__ = ["TestRunsSuite"]
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _NO_EXACT_INTEGERS: Final[tuple[Any, ...]] = (True, 1.0, "1")
-_UNFINISHED: Final = (RunStatus.PENDING, RunStatus.RUNNING)
 
 
 class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
@@ -207,9 +206,8 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
     async def test_a_run_that_starts_is_running_since_the_time_of_the_store(
         self, repository: TestRunsRepository
     ) -> None:
-        run = await repository.create(
-            self.made(status=RunStatus.PENDING, created_at=NOON, updated_at=MIN_MOMENT)
-        )
+        fresh = self.made(status=RunStatus.PENDING, created_at=NOON, updated_at=MIN_MOMENT)
+        run = await repository.create(altered(fresh, error_message=None))
 
         stored = await repository.start_run(run.run_id)
 
@@ -229,6 +227,34 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
 
         assert stored.started_at is not None
         assert stored.started_at > NOON
+
+    async def test_a_run_that_starts_again_keeps_nothing_that_its_earlier_end_has_set(
+        self, repository: TestRunsRepository
+    ) -> None:
+        run = await repository.create(
+            self.made(status=RunStatus.RUNNING, started_at=NOON, error_message="timed out")
+        )
+        await repository.complete_run(run.run_id, RunStatus.ERROR, exit_code=3)
+
+        stored = await repository.start_run(run.run_id)
+
+        assert (stored.status, stored.completed_at) == (RunStatus.RUNNING, None)
+        assert (stored.duration_ms, stored.exit_code, stored.error_message) == (None, None, None)
+        assert_same(await repository.get_by_id(run.run_id), stored)
+
+    async def test_a_run_completes_only_with_a_status_that_ends_a_run(
+        self, repository: TestRunsRepository
+    ) -> None:
+        run = await repository.create(self.made(status=RunStatus.RUNNING, started_at=NOON))
+
+        for status in RunStatus:
+            if status.is_finished:
+                assert (await repository.complete_run(run.run_id, status)).status is status
+                run = await repository.start_run(run.run_id)
+            else:
+                with refused(status, "status"):
+                    await repository.complete_run(run.run_id, status)
+                assert_same(await repository.get_by_id(run.run_id), run)
 
     async def test_a_run_that_completes_took_the_whole_milliseconds_since_its_start(
         self, repository: TestRunsRepository
@@ -334,17 +360,17 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
         numbers = await repository.transition(
             run.run_id, RunChanges(status=RunStatus.FAILED, exit_code=-7, duration_ms=8)
         )
-        both = await repository.transition(
-            run.run_id, RunChanges(status=RunStatus.PASSED, starts=True, completes=True)
+        started = await repository.transition(
+            run.run_id, RunChanges(status=RunStatus.PENDING, starts=True, duration_ms=9)
         )
 
         assert_same(bare, run, but=("status", "updated_at"))
         assert_same(numbers, run, but=("status", "exit_code", "duration_ms", "updated_at"))
         assert (numbers.exit_code, numbers.duration_ms) == (-7, 8)
-        assert both.started_at is not None
-        assert both.started_at > NOON
-        assert both.completed_at is not None
-        assert both.completed_at >= both.started_at
+        assert (started.status, started.exit_code) == (RunStatus.PENDING, None)
+        assert started.duration_ms == 9
+        assert started.started_at is not None
+        assert started.started_at > NOON
 
     async def test_a_transition_that_is_not_expected_changes_nothing_at_all(
         self, repository: TestRunsRepository
@@ -354,7 +380,7 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
         with pytest.raises(ConflictError) as caught:
             await repository.transition(
                 run.run_id,
-                RunChanges(status=RunStatus.FAILED, starts=True, completes=True, exit_code=1),
+                RunChanges(status=RunStatus.FAILED, completes=True, exit_code=1),
                 (RunStatus.PENDING, RunStatus.RUNNING),
             )
 
@@ -412,14 +438,13 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
         run = await repository.create(self.made(status=RunStatus.PENDING))
 
         await asyncio.gather(
-            repository.start_run(run.run_id),
+            repository.transition(run.run_id, RunChanges(status=RunStatus.ERROR, exit_code=4)),
             *(repository.update_status(run.run_id, RunStatus.ERROR) for _ in range(4)),
-            repository.complete_run(run.run_id, RunStatus.PASSED, 4),
+            repository.complete_run(run.run_id, RunStatus.PASSED),
         )
 
         stored = await repository.get_by_id(run.run_id)
         assert stored is not None
-        assert stored.started_at is not None
         assert stored.completed_at is not None
         assert stored.exit_code == 4
 
@@ -657,13 +682,13 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
             await in_turns(
                 repository.create(run)
                 for run in runs
-                if batch_size is None or run.status not in _UNFINISHED
+                if batch_size is None or run.status.is_finished
             )
 
             assert await repository.prune(MAX_MOMENT, batch_size=batch_size) == len(runs) - 2
 
             left = await repository.list_matching(TestRunQuery())
-            assert_same_list(left, [run for run in runs if run.status in _UNFINISHED])
+            assert_same_list(left, [run for run in runs if not run.status.is_finished])
 
     async def test_prune_goes_by_the_status_that_a_run_has_now(
         self, repository: TestRunsRepository
