@@ -29,6 +29,7 @@ __all__ = [
     "cache_items",
     "cache_key",
     "cache_keys",
+    "cache_pattern",
     "cache_value",
     "fraction",
     "identifier",
@@ -51,6 +52,9 @@ MAX_BATCH: Final = 10_000
 MAX_TTL: Final = 2**31 - 1
 MAX_KEY_LENGTH: Final = 1024
 MAX_REASON_LENGTH: Final = 4096
+MAX_PATTERN_LENGTH: Final = 4096
+MAX_PATTERN_STARS: Final = 32
+MAX_PATTERN_TAIL: Final = 128
 
 _ValueT = TypeVar("_ValueT", bound=str)
 _MemberT = TypeVar("_MemberT", bound=StrEnum)
@@ -61,6 +65,11 @@ OneOrMore: TypeAlias = _ValueT | Collection[_ValueT]
 _IDENTIFIER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 _KEY: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_KEY_LENGTH}}}")
 _TEXT: Final = re.compile(r"[^\x00\ud800-\udfff]*")
+# What a Redis glob consists of: an escaped character, a class, a run of stars, or a character.
+_GLOB_PART: Final = re.compile(
+    r"\\.|\[\^?(?:\\.|[^\]\\]-.|[^\]])*\]?|\*+|.",
+    re.DOTALL,
+)
 
 
 def _refused(field: str, rule: str) -> InvalidValueError:
@@ -194,6 +203,29 @@ def cache_keys(values: Iterable[object]) -> list[str]:
     if isinstance(values, str | bytes):
         raise _refused("keys", "must be a collection of keys, not one text")
     return list(dict.fromkeys(cache_key(value, "keys") for value in values))
+
+
+def cache_pattern(value: object) -> str:
+    """A Redis glob of bounded complexity.
+
+    To match one key takes as many steps as the key is long times what follows the first ``*``,
+    and a server that scans its keys does so for each of them without serving anybody else.
+    """
+    pattern = text(value, "pattern")
+    if len(pattern) <= MAX_PATTERN_LENGTH:
+        stars, tail = 0, 0
+        for part in _GLOB_PART.findall(pattern):
+            if part[0] == "*":
+                stars += len(part)
+            elif stars:
+                tail += len(part)
+        if stars <= MAX_PATTERN_STARS and tail <= MAX_PATTERN_TAIL:
+            return pattern
+    raise _refused(
+        "pattern",
+        f"must have at most {MAX_PATTERN_LENGTH} characters, at most {MAX_PATTERN_STARS} of them"
+        f" an unescaped *, and at most {MAX_PATTERN_TAIL} others after the first *",
+    )
 
 
 def cache_value(value: JsonValue, field: str = "value") -> JsonValue:

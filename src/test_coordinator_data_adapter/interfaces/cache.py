@@ -20,7 +20,9 @@ class CacheRepository(ABC):
     * A time to live is whole seconds, 1 to 2^31-1; an entry is gone the moment it is over.
     * Patterns are Redis globs and match the whole key as the caller knows it: ``*`` any
       text, ``?`` one character, ``[abc]``, ``[^a]``, ``[a-z]``, ``\`` takes the next
-      character as it is. They match byte by byte of UTF-8, as Redis does.
+      character as it is. They match byte by byte of UTF-8, as Redis does. A pattern has at
+      most 4096 characters, at most 32 of them an unescaped ``*``, and at most 128 others
+      after the first ``*``: a server that matches a costlier one answers nobody meanwhile.
     * Nothing outside this repository's namespace is ever read or touched.
     * Bad input is an `InvalidValueError`; nothing was sent. A live backend also raises
       `UnavailableError`, `OutcomeUnknownError`, `OverloadedError`, `ConfigurationError`

@@ -17,11 +17,11 @@ from test_coordinator_data_adapter.interfaces.arguments import (
     cache_items,
     cache_key,
     cache_keys,
+    cache_pattern,
     cache_value,
     integer,
     not_an_integer,
     sum_out_of_range,
-    text,
     time_to_live,
 )
 from test_coordinator_data_adapter.interfaces.cache import CacheRepository
@@ -113,12 +113,12 @@ class RedisCacheRepository(CacheRepository):
 
     async def keys(self, pattern: str = "*") -> list[str]:
         names: set[str] = set()
-        async for found in self._keyspace.matching(text(pattern, "pattern"), entity=_KEY):
+        async for found in self._keyspace.matching(cache_pattern(pattern), entity=_KEY):
             names.update(filter(None, map(self._keyspace.name_of, found)))
         return sorted(names)
 
     async def delete_pattern(self, pattern: str) -> int:
-        return await self._keyspace.remove_matching(text(pattern, "pattern"), entity=_KEY)
+        return await self._keyspace.remove_matching(cache_pattern(pattern), entity=_KEY)
 
     async def _values(self, keys: Sequence[str]) -> list[bytes | None]:
         prefix = self._prefix

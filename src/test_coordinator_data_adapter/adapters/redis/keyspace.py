@@ -56,6 +56,9 @@ _UNCOUNTABLE: Final = frozenset({"ERR", "WRONGTYPE"})
 _MOST_TOGETHER: Final = 1000
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _SCANNED: Final = 2000
+_SCANNED_AT_LEAST: Final = 100
+# With so many characters after its first star, a pattern is matched about as fast as a key is read.
+_CHEAP_TAIL: Final = 16
 
 _ItemT = TypeVar("_ItemT")
 
@@ -301,7 +304,10 @@ class Keyspace:
         return [("UNLINK", *keys)]
 
     def _scan(self, pattern: str, cursor: bytes) -> Command:
-        return ("SCAN", cursor, "MATCH", self._pattern_prefix + pattern, "COUNT", _SCANNED)
+        # The costlier the pattern, the fewer keys at once: the server serves nobody meanwhile.
+        tail = len(pattern.partition("*")[2])
+        count = max(_SCANNED_AT_LEAST, _SCANNED * _CHEAP_TAIL // max(_CHEAP_TAIL, tail))
+        return ("SCAN", cursor, "MATCH", self._pattern_prefix + pattern, "COUNT", count)
 
     def _scanned(self, reply: Reply) -> tuple[bytes, list[bytes]]:
         cursor, keys = cast("tuple[bytes, list[bytes]]", reply)

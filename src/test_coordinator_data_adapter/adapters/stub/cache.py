@@ -11,11 +11,11 @@ from test_coordinator_data_adapter.interfaces.arguments import (
     cache_items,
     cache_key,
     cache_keys,
+    cache_pattern,
     cache_value,
     integer,
     not_an_integer,
     sum_out_of_range,
-    text,
     time_to_live,
 )
 from test_coordinator_data_adapter.interfaces.cache import CacheRepository
@@ -76,7 +76,7 @@ class StubCacheRepository(CacheRepository):
         return sum(self._entries.drop(key) for key in cache_keys(keys))
 
     async def keys(self, pattern: str = "*") -> list[str]:
-        matches = glob_matcher(text(pattern, "pattern"))
+        matches = glob_matcher(cache_pattern(pattern))
         return sorted(filter(matches, self._entries.names()))
 
     async def delete_pattern(self, pattern: str) -> int:

@@ -668,6 +668,30 @@ class CacheSuite(Suite):
             assert await repository.keys("*a" * 20 + "b") == []
             assert await repository.delete_pattern("*a" * 20 + "b") == 0
 
+    async def test_a_pattern_as_complex_as_is_allowed_is_answered(
+        self, repository: CacheRepository
+    ) -> None:
+        await repository.set_many(dict.fromkeys(("*" * 33, "a" * 128, "z" * 1000 + "y"), 1))
+
+        assert await repository.keys("*" * 32 + "a" * 128) == ["a" * 128]
+        assert await repository.keys("z" * 1000 + "?") == ["z" * 1000 + "y"]
+        assert await repository.keys(r"\*" * 33) == ["*" * 33]
+        assert await repository.keys("[*]" * 33) == ["*" * 33]
+        assert await repository.keys("[^*]" * 1023) == []
+        assert await repository.delete_pattern("*" * 32 + "a" * 128) == 1
+
+    async def test_a_pattern_that_is_too_complex_is_refused_with_the_rule(
+        self, repository: CacheRepository
+    ) -> None:
+        await repository.set("a" * 1000, 1)
+
+        for pattern in ("*a" * 500, "*" * 33, "*" + "?" * 129, "*[" + "a" * 128 + "]", "a" * 4097):
+            for call in (repository.keys, repository.delete_pattern):
+                with pytest.raises(InvalidValueError, match="at most 32 of them") as caught:
+                    await call(pattern)
+                assert caught.value.field == "pattern"
+        assert await repository.keys() == ["a" * 1000]
+
     async def test_what_is_no_pattern_is_refused(self, repository: CacheRepository) -> None:
         await repository.set("key", 1)
         pattern: Any
