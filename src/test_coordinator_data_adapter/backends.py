@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from test_coordinator_data_adapter.resilience.late_backend import LateBackend, place_of
+from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.resilience.late_backend import LateBackend
 from test_coordinator_data_adapter.resilience.supervision import Supervisor
+from test_coordinator_data_adapter.server_url import parse_server_url, postgres_hosts
+from test_coordinator_data_adapter.tls import TlsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,7 +21,6 @@ if TYPE_CHECKING:
         OpenPostgres,
         PostgresBackend,
     )
-    from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
     from test_coordinator_data_adapter.adapters.redis.backend import OpenRedis, RedisBackend
     from test_coordinator_data_adapter.config import AdapterConfig
     from test_coordinator_data_adapter.embedded import PostgresEndpoint
@@ -32,6 +36,7 @@ OpenT = TypeVar("OpenT")
 
 # Starting a private server may begin with making its data folder.
 _EMBEDDED_DEADLINE: Final = 90.0
+_REDIS_PORT: Final = 6379
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def postgres_backend(
     if config.embedded_data_dir is None:
         late = LateBackend(
             "postgres",
-            place_of(config.postgres_url, 5432),
+            _only_postgres_server(config.postgres_url),
             lambda: make(config.postgres_url, postgres_tls(config, config.postgres_url)),
             patience=config.postgres_connect_timeout,
         )
@@ -98,7 +103,6 @@ def postgres_backend(
         return Supervised(supervisor, lambda: late.inner.opened, late.load)
 
     from test_coordinator_data_adapter.adapters.postgres.migration import migrate
-    from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
     from test_coordinator_data_adapter.embedded import EmbeddedPostgres
     from test_coordinator_data_adapter.embedded.backend import EmbeddedBackend
 
@@ -119,8 +123,6 @@ def postgres_backend(
 
 def postgres_tls(config: AdapterConfig, url: str) -> TlsSettings:
     """How the settings protect the way to the PostgreSQL of a URL."""
-    from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
-
     return TlsSettings(
         mode=config.postgres_tls_to(url),
         root_certificate=config.postgres_tls_ca,
@@ -135,13 +137,13 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
     private = config.embedded_data_dir is not None
 
     def make(url: str) -> RedisBackend:
-        from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings, Tls
+        from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings
         from test_coordinator_data_adapter.adapters.redis.backend import RedisBackend
 
-        tls = Tls(
-            ca_file=config.redis_tls_ca,
-            cert_file=config.redis_tls_cert,
-            key_file=config.redis_tls_key,
+        tls = TlsSettings(
+            root_certificate=config.redis_tls_ca,
+            certificate=config.redis_tls_cert,
+            key=config.redis_tls_key,
         )
         secret = config.redis_sentinel_password
         settings = KeyspaceSettings(
@@ -152,7 +154,7 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
             pool_timeout=config.redis_pool_timeout,
             socket_timeout=config.redis_socket_timeout,
             connect_timeout=config.redis_socket_connect_timeout,
-            tls=None if private or tls == Tls() else tls,
+            tls=TlsSettings(mode="disable") if private else tls,
             cluster=config.redis_cluster and not private,
             sentinel_username=config.redis_sentinel_username,
             sentinel_password=None if secret is None else secret.get_secret_value(),
@@ -166,10 +168,9 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
         on_supervision=watch.on_supervision(),
     )
     if config.embedded_data_dir is None:
-        simple = config.redis_url.startswith(("redis://", "rediss://"))
         late = LateBackend(
             "redis",
-            place_of(config.redis_url, 6379) if simple else None,
+            _only_redis_server(config.redis_url),
             lambda: make(config.redis_url),
             patience=config.redis_socket_connect_timeout,
         )
@@ -185,3 +186,22 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
     return Supervised(
         supervised_by(embedded, deadline=_EMBEDDED_DEADLINE), lambda: embedded.inner.opened
     )
+
+
+def _only_postgres_server(url: str) -> tuple[str, int] | None:
+    """The server that a URL leads to; None if it may be several, or a socket."""
+    with suppress(ConfigurationError):  # opening the backend reports it
+        parsed = parse_server_url(url, subject="postgres_url")
+        hosts = postgres_hosts(parsed, os.environ, subject="postgres_url")
+        if len(hosts) == 1 and hosts[0][0] and not hosts[0][0].startswith("/"):
+            return hosts[0]
+    return None
+
+
+def _only_redis_server(url: str) -> tuple[str, int] | None:
+    with suppress(ConfigurationError):  # opening the backend reports it
+        parsed = parse_server_url(url, subject="redis_url")
+        if parsed.scheme in {"redis", "rediss"} and len(parsed.hosts) == 1:
+            host, port = parsed.hosts[0]
+            return (host, port or _REDIS_PORT) if host else None
+    return None

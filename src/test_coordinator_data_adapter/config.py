@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
-from urllib.parse import parse_qs
 
 from pydantic import (
     AfterValidator,
@@ -24,55 +24,15 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["AdapterConfig", "mask_password"]
-
-_SECRET_PARAMETER: Final = re.compile(
-    r"(?i)(?P<name>[\w.-]*(?:pass|pwd|secret|token)[\w.-]*\s*=\s*)(?P<value>'(?:[^'\\]|\\.)*'|[^&\s]+)"
+from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.server_url import (
+    mask_password,
+    parse_server_url,
+    postgres_hosts,
 )
-_HOST_AND_PORT: Final = re.compile(r"[^:@\s]+(?::\d*)?|\[[^\]]*\](?::\d*)?")
-_MASK: Final = "***"
+from test_coordinator_data_adapter.tls import default_tls_mode
 
-
-def mask_password(url: str) -> str:
-    """The URL without its password, for people to read.
-
-    A password is found wherever a URL of any scheme, or a list of ``key=value`` settings,
-    may carry one, also where it holds unescaped separators; where it is in doubt which
-    part is the password, more is masked rather than less.
-
-    Args:
-        url: any text that may be a connection URL.
-
-    Returns:
-        The URL with ``***`` in the place of every password; a URL without one unchanged.
-    """
-    scheme, separator, rest = (
-        url.rpartition("://") if url.count("://") == 1 else url.partition("://")
-    )
-    if not separator:
-        scheme, rest = "", url
-    masked = _mask_userinfo(rest)
-    return scheme + separator + _SECRET_PARAMETER.sub(rf"\g<name>{_MASK}", masked)
-
-
-def _mask_userinfo(rest: str) -> str:
-    if "@" not in rest:
-        return rest
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    tail = rest[len(authority) :]
-    if "@" not in authority and _only_in_query(authority, tail):
-        return rest
-    userinfo, _, after = rest.rpartition("@")
-    user, colon, password = userinfo.partition(":")
-    return f"{user}:{_MASK}@{after}" if colon and password else rest
-
-
-def _only_in_query(authority: str, tail: str) -> bool:
-    """Whether the @ behind a plain host and port belongs to the value of a URL parameter."""
-    hosts = authority.split(",")
-    path, _, query = tail.partition("?")
-    before = query.partition("@")[0].rpartition("&")[2]
-    return all(map(_HOST_AND_PORT.fullmatch, hosts)) and "@" not in path and "=" in before
+__all__ = ["AdapterConfig", "mask_password"]
 
 
 def _rule(words: str) -> PydanticCustomError:
@@ -139,7 +99,7 @@ _Path = Annotated[Path, AfterValidator(Path.expanduser)]
 # Every wait is bounded: no infinity, and no more milliseconds than PostgreSQL can count.
 _Seconds = Annotated[float, Field(gt=0, le=2_147_483)]
 
-Tls = Literal["disable", "prefer", "require", "verify-full"]
+Tls = Literal["disable", "prefer", "require", "verify-full"]  # the values of the settings
 
 _URLS: Final = ("postgres_url", "redis_url", "migration_url")
 
@@ -411,37 +371,18 @@ def _broken_file(why: str) -> ValidationError:
 
 
 def _default_tls(data: dict[str, Any]) -> Tls:
-    private = data.get("embedded_data_dir") is not None
-    return _tls_by_default(
-        str(data.get("environment")), "" if private else str(data.get("postgres_url", ""))
-    )
+    if data.get("embedded_data_dir") is not None:
+        return "prefer"
+    return _tls_by_default(str(data.get("environment")), str(data.get("postgres_url", "")))
 
 
 def _tls_by_default(environment: str, url: str) -> Tls:
-    strict = _is_production(environment) and not _is_local(url)
-    return "verify-full" if strict else "prefer"
+    hosts: Iterable[str] = ("unknown",)
+    with suppress(ConfigurationError):  # opening the connection reports it
+        parsed = parse_server_url(url, subject="postgres_url")
+        hosts = [host for host, _ in postgres_hosts(parsed, os.environ, subject="postgres_url")]
+    return default_tls_mode(hosts, production=_is_production(environment))
 
 
 def _is_production(environment: str) -> bool:
     return environment.casefold() == "production"
-
-
-def _is_local(url: str) -> bool:
-    """Whether every host of a URL, its option ``host`` included, certainly is this machine."""
-    place, _, query = url.partition("://")[2].partition("?")
-    named = place.rpartition("@")[2].partition("/")[0]
-    hosts = ",".join([named, *parse_qs(query).get("host", ())]).split(",")
-    return all(map(_is_loopback, hosts))
-
-
-def _is_loopback(host: str) -> bool:
-    if host.startswith("["):
-        name = host[1:].partition("]")[0]
-    else:
-        name = host.partition(":")[0] if host.count(":") == 1 else host
-    if not name or name.startswith("/") or name.lower() == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False

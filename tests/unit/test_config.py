@@ -266,6 +266,9 @@ def test_every_way_to_redis_can_be_configured(scheme: str) -> None:
         ("redis+sentinel://u:PW@h1:1,h2:2/svc/0", "redis+sentinel://u:***@h1:1,h2:2/svc/0"),
         ("postgresql://u:PW@[::1]:5432/db", "postgresql://u:***@[::1]:5432/db"),
         ("u:PW@h", "u:***@h"),
+        ("postgresql://u@h/db?pass%77ord=PW", "postgresql://u@h/db?pass%77ord=***"),
+        ("redis://h?apikey=PW&api_key=PW", "redis://h?apikey=***&api_key=***"),
+        ("redis://h?auth=PW", "redis://h?auth=***"),
     ],
 )
 def test_a_password_is_masked_in_any_url_shape(url: str, masked: str) -> None:
@@ -285,6 +288,7 @@ def test_a_password_is_masked_in_any_url_shape(url: str, masked: str) -> None:
         "redis+sentinel://h1:26379,h2:26379/mymaster/0",
         "redis://[::1]:6379/0",
         "unix:///tmp/redis.sock",
+        "postgresql://h/db?sslkey=/k.pem&author=a",
     ],
 )
 def test_a_url_without_a_password_comes_back_unchanged(url: str) -> None:

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory, backends, factory
 from test_coordinator_data_adapter.adapters.postgres import backend as postgres
-from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings, TlsSettings
-from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings, Tls
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
+from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings
 from test_coordinator_data_adapter.adapters.redis import backend as redis
 from test_coordinator_data_adapter.embedded import PostgresEndpoint, ValkeyEndpoint
 from test_coordinator_data_adapter.embedded import backend as embedded
@@ -23,6 +23,7 @@ from test_coordinator_data_adapter.errors import UnavailableError
 from test_coordinator_data_adapter.observability.watch import Watch
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.testing.builders import a_service
+from test_coordinator_data_adapter.tls import TlsSettings
 
 Arrived = dict[str, list[dict[str, Any]]]
 
@@ -109,7 +110,11 @@ KEYSPACE = KeyspaceSettings(
     pool_timeout=22.5,
     socket_timeout=23.5,
     connect_timeout=24.5,
-    tls=Tls(ca_file=Path("/redis/ca"), cert_file=Path("/redis/cert"), key_file=Path("/redis/key")),
+    tls=TlsSettings(
+        root_certificate=Path("/redis/ca"),
+        certificate=Path("/redis/cert"),
+        key=Path("/redis/key"),
+    ),
     cluster=True,
     sentinel_username="sentry",
     sentinel_password="opens nothing",
@@ -185,7 +190,7 @@ async def test_without_certificates_redis_is_given_none(arrived):
     async with AdapterFactory(AdapterConfig(**settings)):
         (made,) = arrived["RedisBackend"]
 
-    assert made["settings"] == replace(KEYSPACE, tls=None)
+    assert made["settings"] == replace(KEYSPACE, tls=TlsSettings())
 
 
 async def test_a_backend_is_knocked_at_and_opened_for_as_long_as_it_may_take_to_connect(arrived):
@@ -263,4 +268,6 @@ async def test_a_private_server_is_reached_without_what_protects_the_way_to_anot
     (database,) = [made["settings"] for made in arrived["PostgresBackend"]]
     (keyspace,) = [made["settings"] for made in arrived["RedisBackend"]]
     assert database == replace(DATABASE, url="service://", tls=TlsSettings(mode="disable"))
-    assert keyspace == replace(KEYSPACE, url="unix:///run/valkey.sock", tls=None, cluster=False)
+    assert keyspace == replace(
+        KEYSPACE, url="unix:///run/valkey.sock", tls=TlsSettings(mode="disable"), cluster=False
+    )

@@ -6,30 +6,14 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
-from urllib.parse import urlsplit
 
 from test_coordinator_data_adapter.errors import UnavailableError
 from test_coordinator_data_adapter.models.values import JsonValue
 from test_coordinator_data_adapter.resilience.supervision import Backend
 
-__all__ = ["LateBackend", "place_of"]
+__all__ = ["LateBackend"]
 
 BackendT = TypeVar("BackendT", bound=Backend)
-
-
-def place_of(url: str, default_port: int) -> tuple[str, int] | None:
-    """The host and port of a URL, None where it names none, several, or something else.
-
-    What might be a part of an unescaped password is no host: nobody shall look that up.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or default_port
-    except ValueError:
-        return None
-    certain = "@" not in parts.path + parts.query + parts.fragment
-    simple = host and certain and "," not in parts.netloc and "host=" not in parts.query
-    return (host, port) if host and simple else None
 
 
 class LateBackend(Generic[BackendT]):
@@ -41,7 +25,7 @@ class LateBackend(Generic[BackendT]):
     def __init__(
         self,
         name: str,
-        place: tuple[str, int] | None,
+        server: tuple[str, int] | None,
         make: Callable[[], BackendT],
         *,
         patience: float,
@@ -50,12 +34,13 @@ class LateBackend(Generic[BackendT]):
 
         Args:
             name: what health and events call the backend.
-            place: where to knock; None: it is made without.
+            server: the host and port that must accept a connection first; None: it is made
+                without.
             make: imports the driver and makes the backend; called in a thread, once.
             patience: seconds to wait for an answer to the knock.
         """
         self.name = name
-        self._place = place
+        self._server = server
         self._make = make
         self._patience = patience
         self._made: BackendT | None = None
@@ -113,9 +98,9 @@ class LateBackend(Generic[BackendT]):
             await self._made.aclose()
 
     async def _answers(self) -> bool:
-        if self._place is None:
+        if self._server is None:
             return True
-        host, port = self._place
+        host, port = self._server
         try:
             async with asyncio.timeout(self._patience):
                 _, writer = await asyncio.open_connection(host, port)

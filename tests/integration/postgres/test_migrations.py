@@ -30,7 +30,7 @@ from test_coordinator_data_adapter.adapters.postgres.migration import (
     schema_state,
     schema_state_at,
 )
-from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings, TlsSettings
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.cli import app
 from test_coordinator_data_adapter.errors import (
     ConfigurationError,
@@ -41,6 +41,7 @@ from test_coordinator_data_adapter.errors import (
 from test_coordinator_data_adapter.models import TestResult
 from test_coordinator_data_adapter.models.entity import Entity
 from test_coordinator_data_adapter.testing.builders import a_test_result
+from test_coordinator_data_adapter.tls import TlsSettings
 
 SCHEMA = "test_coordinator"
 SOURCE = Path(__file__).parents[3] / "src"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
-
 import pytest
 import trustme
 
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
-from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings, TlsSettings
+from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.tls import TlsSettings
 
 URL = "postgresql://user:hunter2@db.example:5433/tests"
 
@@ -36,7 +34,7 @@ def test_every_usual_scheme_is_understood(scheme):
     endpoint = Endpoint.of(f"{scheme}://user@host/tests", TlsSettings())
 
     assert endpoint.url.drivername == "postgresql+asyncpg"
-    assert (endpoint.url.host, endpoint.url.database) == ("host", "tests")
+    assert (endpoint.hosts, endpoint.database) == ((("host", 5432),), "tests")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +89,8 @@ def test_an_escaped_at_sign_is_one_wherever_it_stands():
         "postgresql://me%40us:p%40ss@host/a%40b?application_name=c@d", TlsSettings()
     )
 
-    assert (endpoint.url.username, endpoint.url.password) == ("me@us", "p@ss")
-    assert (endpoint.url.host, endpoint.url.database) == ("host", "a@b")
+    assert (endpoint.user, endpoint.database) == ("me@us", "a@b")
+    assert endpoint.hosts == (("host", 5432),)
     assert endpoint.application_name == "c@d"
 
 
@@ -106,21 +104,6 @@ def test_neither_endpoint_nor_settings_show_the_password():
     settings = DatabaseSettings(url=URL, schema="test")
 
     assert "hunter2" not in repr(endpoint) + str(endpoint) + repr(settings) + str(settings)
-
-
-def test_a_socket_is_named_by_the_option_host():
-    endpoint = Endpoint.of("postgresql://user@/tests?host=%2Frun%2Fpg&port=5433", TlsSettings())
-
-    assert dict(endpoint.url.query) == {"host": "/run/pg", "port": "5433"}
-
-
-def test_what_is_translated_does_not_reach_the_driver_a_second_time(authority):
-    options = f"sslmode=verify-full&sslrootcert={authority}&application_name=x"
-
-    endpoint = Endpoint.of(f"{URL}?{options}", TlsSettings())
-
-    assert not endpoint.url.query
-    assert endpoint.application_name == "x"
 
 
 @pytest.mark.parametrize(
@@ -146,83 +129,122 @@ def test_what_is_translated_does_not_reach_the_driver_a_second_time(authority):
 def test_the_stronger_of_settings_and_url_is_in_force(in_settings, in_url, in_force):
     endpoint = Endpoint.of(f"{URL}?{in_url}", TlsSettings(in_settings))
 
-    assert endpoint.protection == in_force
-
-
-def test_without_demand_the_way_is_plain_or_as_the_server_likes():
-    plain = Endpoint.of(URL, TlsSettings("disable"))
-    preferred = Endpoint.of(URL, TlsSettings("prefer"))
-
-    assert plain.options["ssl"] is False
-    assert preferred.options["ssl"] == "prefer"
-
-
-@pytest.mark.parametrize(
-    ("mode", "verifies", "checks_name"),
-    [
-        ("require", ssl.CERT_NONE, False),
-        ("verify-ca", ssl.CERT_REQUIRED, False),
-        ("verify-full", ssl.CERT_REQUIRED, True),
-    ],
-)
-def test_each_demand_verifies_what_its_name_says(mode, verifies, checks_name):
-    context = Endpoint.of(f"{URL}?sslmode={mode}", TlsSettings()).options["ssl"]
-
-    assert isinstance(context, ssl.SSLContext)
-    assert (context.verify_mode, context.check_hostname) == (verifies, checks_name)
+    assert endpoint.tls.mode == in_force
 
 
 def test_an_authority_makes_require_verify_it(authority):
     endpoint = Endpoint.of(URL, TlsSettings("require", root_certificate=authority))
 
-    assert endpoint.protection == "verify-ca"
-    assert endpoint.options["ssl"].verify_mode is ssl.CERT_REQUIRED
-
-
-def test_a_certificate_of_the_client_is_loaded_with_its_key(identity):
-    certificate, key = identity
-
-    endpoint = Endpoint.of(URL, TlsSettings("require", certificate=certificate, key=key))
-
-    assert isinstance(endpoint.options["ssl"], ssl.SSLContext)
+    assert endpoint.tls.mode == "verify-ca"
 
 
 @pytest.mark.parametrize("mode", ["disable", "prefer"])
 def test_certificates_that_nothing_would_use_are_refused(mode, authority):
-    with pytest.raises(ConfigurationError, match="nothing demands TLS"):
+    with pytest.raises(ConfigurationError, match="TLS is not required"):
         Endpoint.of(URL, TlsSettings(mode, root_certificate=authority))
 
 
-@pytest.mark.parametrize("name", ["root_certificate", "certificate"])
-@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
-def test_a_file_that_cannot_be_used_is_a_matter_of_configuration(tmp_path, name, content):
-    file = tmp_path / "file.pem"
-    if content is not None:
-        file.write_bytes(content)
-
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        Endpoint.of(URL, TlsSettings("verify-full", **{name: file}))
+def test_a_root_certificate_file_that_cannot_be_used_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"postgres_tls_ca.* cannot be read"):
+        Endpoint.of(URL, TlsSettings("verify-full", root_certificate=tmp_path / "none.pem"))
 
 
-def test_a_key_without_its_certificate_is_refused(identity):
-    with pytest.raises(ConfigurationError, match="without its certificate"):
-        Endpoint.of(URL, TlsSettings("require", key=identity[1]))
+def test_a_socket_needs_no_certificate_file(tmp_path):
+    tls = TlsSettings("verify-full", root_certificate=tmp_path / "none.pem")
+
+    endpoint = Endpoint.of("postgresql://user@%2Frun%2Fpostgresql/tests", tls)
+
+    assert endpoint.hosts == (("/run/postgresql", 5432),)
 
 
-def test_a_key_of_another_certificate_is_refused(identity, tmp_path):
-    other = tmp_path / "other.key"
-    trustme.CA().issue_cert("other@example.org").private_key_pem.write_to_path(str(other))
-
-    with pytest.raises(ConfigurationError, match="do not belong together"):
-        Endpoint.of(URL, TlsSettings("require", certificate=identity[0], key=other))
-
-
-def test_the_system_is_an_authority_by_libpqs_word_for_it():
+def test_the_word_system_means_the_authorities_of_the_machine():
     endpoint = Endpoint.of(f"{URL}?sslmode=verify-full&sslrootcert=system", TlsSettings())
 
-    assert endpoint.options["ssl"].verify_mode is ssl.CERT_REQUIRED
+    assert endpoint.tls == TlsSettings("verify-full")
 
 
-def test_a_home_folder_is_found():
-    with pytest.raises(ConfigurationError, match="authorities"):
-        Endpoint.of(URL, TlsSettings("verify-full", root_certificate=Path("~/none.pem")))
+def test_a_tilde_is_the_home_folder():
+    with pytest.raises(ConfigurationError, match="postgres_tls_ca"):
+        Endpoint.of(f"{URL}?sslmode=verify-full&sslrootcert=~/none.pem", TlsSettings())
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_pgsslmode_counts_as_much_as_sslmode_in_the_url(mode):
+    endpoint = Endpoint.of(URL, TlsSettings(), {"PGSSLMODE": mode})
+
+    assert endpoint.tls.mode == mode
+
+
+def test_sslmode_in_the_url_takes_precedence_over_pgsslmode():
+    endpoint = Endpoint.of(f"{URL}?sslmode=disable", TlsSettings(), {"PGSSLMODE": "require"})
+
+    assert endpoint.tls.mode == "prefer"
+
+
+def test_pgsslmode_cannot_weaken_the_settings():
+    endpoint = Endpoint.of(URL, TlsSettings("verify-full"), {"PGSSLMODE": "disable"})
+
+    assert endpoint.tls.mode == "verify-full"
+
+
+def test_an_unknown_pgsslmode_is_refused_by_name():
+    with pytest.raises(ConfigurationError, match="PGSSLMODE must be one of"):
+        Endpoint.of(URL, TlsSettings(), {"PGSSLMODE": "hunter2"})
+
+
+def test_the_certificate_variables_count_where_tls_is_required(authority, identity):
+    environment = {
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": str(authority),
+        "PGSSLCERT": str(identity[0]),
+        "PGSSLKEY": str(identity[1]),
+    }
+
+    endpoint = Endpoint.of(URL, TlsSettings(), environment)
+
+    assert endpoint.tls == TlsSettings(
+        "verify-full", root_certificate=authority, certificate=identity[0], key=identity[1]
+    )
+
+
+def test_the_certificate_variables_alone_demand_nothing():
+    endpoint = Endpoint.of(URL, TlsSettings(), {"PGSSLROOTCERT": "/other/program.pem"})
+
+    assert endpoint.tls == TlsSettings("prefer")
+
+
+def test_settings_and_url_take_precedence_over_the_certificate_variables(authority):
+    environment = {"PGSSLROOTCERT": "/other/program.pem"}
+
+    in_settings = Endpoint.of(URL, TlsSettings("require", root_certificate=authority), environment)
+    in_url = Endpoint.of(
+        f"{URL}?sslmode=require&sslrootcert={authority}", TlsSettings(), environment
+    )
+
+    assert in_settings.tls.root_certificate == in_url.tls.root_certificate == authority
+
+
+def test_libpqs_variables_name_what_the_url_leaves_out():
+    environment = {
+        "PGHOST": "db.example",
+        "PGPORT": "5433",
+        "PGUSER": "somebody",
+        "PGDATABASE": "stored",
+    }
+
+    endpoint = Endpoint.of("postgresql:///", TlsSettings(), environment)
+
+    assert endpoint.hosts == (("db.example", 5433),)
+    assert (endpoint.user, endpoint.database) == ("somebody", "stored")
+
+
+def test_a_url_without_a_database_means_the_one_named_like_the_user():
+    assert Endpoint.of("postgresql://somebody@host", TlsSettings(), {}).database == "somebody"
+
+
+def test_sqlalchemy_is_given_a_url_without_the_password():
+    url = Endpoint.of(URL, TlsSettings()).url
+
+    assert url.render_as_string(hide_password=False) == (
+        "postgresql+asyncpg://user@db.example:5433/tests"
+    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,13 @@ import pytest
 from test_coordinator_data_adapter.adapters.redis.address import (
     Address,
     KeyspaceSettings,
-    Tls,
     parse_address,
 )
 from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.tls import TlsSettings
 
 SECRET = "s3cret"
+VERIFIED = TlsSettings("verify-full")
 
 
 def parsed(url: str, **settings: object) -> Address:
@@ -32,7 +34,7 @@ def parsed(url: str, **settings: object) -> Address:
             Address(topology="standalone", nodes=(("h", 6379),), username="user", password="p@ss"),
         ),
         ("redis://:pw@h", Address(topology="standalone", nodes=(("h", 6379),), password="pw")),
-        ("rediss://h", Address(topology="standalone", nodes=(("h", 6379),), tls=Tls())),
+        ("rediss://h", Address(topology="standalone", nodes=(("h", 6379),), tls=VERIFIED)),
         ("unix:///run/a%20b.sock", Address(topology="standalone", path="/run/a b.sock")),
         (
             "unix://:pw@/run/r.sock?db=2",
@@ -50,7 +52,7 @@ def parsed(url: str, **settings: object) -> Address:
         ),
         (
             "rediss+sentinel://a/service",
-            Address(topology="sentinel", nodes=(("a", 26379),), service="service", tls=Tls()),
+            Address(topology="sentinel", nodes=(("a", 26379),), service="service", tls=VERIFIED),
         ),
     ],
 )
@@ -73,9 +75,9 @@ def test_settings_name_sentinels_too():
 
 
 def test_certificates_go_with_an_encrypted_url():
-    tls = Tls(ca_file=Path("ca.pem"))
+    tls = TlsSettings(root_certificate=Path("ca.pem"))
 
-    assert parsed("rediss://h", tls=tls).tls == tls
+    assert parsed("rediss://h", tls=tls).tls == replace(tls, mode="verify-full")
 
 
 @pytest.mark.parametrize(
@@ -87,15 +89,15 @@ def test_certificates_go_with_an_encrypted_url():
         (f"rediss://h?ssl_check_hostname=false&x={SECRET}", {}, "ssl_check_hostname"),
         (f"redis://h?password={SECRET}", {}, "the place before the @"),
         ("redis://h?socket_timeout=1", {}, "use redis_socket_timeout"),
-        (f"redis://h?{SECRET}%20=1", {}, "(unnamed)"),
+        (f"redis://h?{SECRET}%20=1", {}, "unreadable name"),
         (f"redis://u:{SECRET}#x@h", {}, "unescaped"),
         (f"redis://u:{SECRET}@x@h", {}, "unescaped"),
         (f"redis://u:x?{SECRET}=1@h", {}, "unescaped"),
         (f"redis://u:x@x/{SECRET}@h", {}, "unescaped"),
         (f"redis+sentinel://u:x@x/{SECRET}@h/service", {}, "unescaped"),
         (f"unix://u:x?{SECRET}=1@/run/redis.sock", {}, "unescaped"),
-        (f"redis://u:{SECRET}@[h", {}, "no URL"),
-        (f"redis://u:{SECRET}@h:70000", {}, "a port"),
+        (f"redis://u:{SECRET}@[h", {}, "a host or a port"),
+        (f"redis://u:{SECRET}@h:70000", {}, "a port that is not"),
         (f"redis://u:{SECRET}@h/a", {}, "the number of a database"),
         (f"redis://u:{SECRET}@h/0/1", {}, "the number of a database"),
         (f"redis://u:{SECRET}@h?db=x", {}, "the option db"),
@@ -105,7 +107,11 @@ def test_certificates_go_with_an_encrypted_url():
         (f"unix://u:{SECRET}@", {}, "the path of the socket"),
         (f"redis+sentinel://u:{SECRET}@a", {}, "the Sentinels' service"),
         (f"redis+sentinel://u:{SECRET}@a/s", {"cluster": True}, "exclude each other"),
-        (f"redis://u:{SECRET}@h", {"tls": Tls()}, "encrypts nothing"),
+        (
+            f"redis://u:{SECRET}@h",
+            {"tls": TlsSettings(root_certificate=Path("ca.pem"))},
+            "not encrypted",
+        ),
     ],
 )
 def test_a_url_that_is_not_understood_is_refused_without_telling_its_secret(url, settings, words):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from test_coordinator_data_adapter.errors import UnavailableError
-from test_coordinator_data_adapter.resilience.late_backend import LateBackend, place_of
+from test_coordinator_data_adapter.resilience.late_backend import LateBackend
 
 
 class Made:
@@ -28,27 +28,6 @@ class Made:
 
     async def aclose(self) -> None:
         self.closed += 1
-
-
-@pytest.mark.parametrize(
-    ("url", "place"),
-    [
-        ("postgresql://u:p@h:1/d", ("h", 1)),
-        ("postgresql://u:p@h/d", ("h", 5432)),
-        ("postgresql://u:p@[::1]/d", ("::1", 5432)),
-        ("postgresql://h1,h2/d", None),
-        ("postgresql:///d?host=/tmp", None),
-        ("postgresql://h/d?host=other", None),
-        ("postgresql://h:many/d", None),
-        ("postgresql://u:p@ss/word@h/d", None),
-        ("postgresql://u:1?word@h/d", None),
-        ("postgresql://u:1#word@h/d", None),
-    ],
-)
-def test_where_to_knock_is_read_from_simple_urls_only(
-    url: str, place: tuple[str, int] | None
-) -> None:
-    assert place_of(url, 5432) == place
 
 
 async def test_nothing_is_made_while_nobody_answers(refusing_port: int) -> None:

@@ -127,7 +127,7 @@ class PostgresBackend:
         database = self._opened.database
         return {
             **self._learned,
-            "tls_asked": database.protection,
+            "tls_asked": database.tls_mode,
             "pool": asdict(database.pool_use()),
         }
 

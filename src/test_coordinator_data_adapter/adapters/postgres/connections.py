@@ -127,7 +127,6 @@ class Connections:
             json_deserializer=orjson.loads,
             json_serializer=_json_text,
             connect_args={
-                **endpoint.options,
                 "async_creator_fn": self._connect,
                 "timeout": settings.connect_timeout,
                 "command_timeout": settings.query_timeout,
@@ -428,8 +427,8 @@ class Connections:
         if self._idle:
             self._return(self._idle.pop(0))
 
-    async def _connect(self, *arguments: Any, **options: Any) -> Connection:
-        connection = await self._endpoint.connect(*arguments, **options)
+    async def _connect(self, **options: Any) -> Connection:
+        connection = await self._endpoint.connect(**options)
         task = asyncio.current_task()
         if task in self._attempts:
             self._set_up[task] = connection

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from test_coordinator_data_adapter.adapters.postgres.audit_setting import AUDIT_SETTING, Teller
 from test_coordinator_data_adapter.adapters.postgres.connections import Connections, Lease
-from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint, Protection
+from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
 from test_coordinator_data_adapter.adapters.postgres.observer import Observer, rows_touched
 from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSettings
 from test_coordinator_data_adapter.adapters.postgres.statement import Statement
@@ -39,6 +39,7 @@ from test_coordinator_data_adapter.errors import (
 from test_coordinator_data_adapter.resilience.backoff import Backoff
 from test_coordinator_data_adapter.resilience.event_loop import only_loop
 from test_coordinator_data_adapter.resilience.observation import HooksAt, Place, PoolUse, no_hooks
+from test_coordinator_data_adapter.tls import TlsMode
 
 __all__ = ["Database", "ServerFacts", "Statement", "Transaction"]
 
@@ -143,18 +144,19 @@ class Database:
     @property
     def place(self) -> Place:
         """Where it is, without any secret."""
-        url = self._endpoint.url
+        endpoint = self._endpoint
+        host, port = endpoint.hosts[0] if len(endpoint.hosts) == 1 else ("", _PORT)
         return Place(
             "postgres",
-            namespace=f"{url.database}|{self.schema}" if url.database else self.schema,
-            address=url.host,
-            port=None if url.port == _PORT else url.port,
+            namespace=f"{endpoint.database}|{self.schema}",
+            address=host or None,
+            port=None if port == _PORT else port,
         )
 
     @property
-    def protection(self) -> Protection:
-        """What is done for the way there; whether it is encrypted now is among the facts."""
-        return self._endpoint.protection
+    def tls_mode(self) -> TlsMode:
+        """What is demanded of TLS; whether a connection is encrypted is among the facts."""
+        return self._endpoint.tls.mode
 
     async def aclose(self) -> None:
         """Close every connection without waiting for the server; trips under way fail."""

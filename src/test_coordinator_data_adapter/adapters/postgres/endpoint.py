@@ -1,243 +1,256 @@
-"""Where the server is and how the way there is protected, read from one URL and the settings."""
+"""The PostgreSQL servers of one URL, and connecting to one of them."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import ssl
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from getpass import getuser
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast
-from urllib.parse import unquote
+from typing import Any, Final, TypeAlias
 
 import asyncpg
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL
 
-from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
 from test_coordinator_data_adapter.adapters.postgres.translation import TlsRefusedError
 from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.server_url import ServerUrl, parse_server_url, postgres_hosts
+from test_coordinator_data_adapter.tls import TLS_MODES, TlsMode, TlsSettings, strictest
 
-__all__ = ["Endpoint", "Protection", "user_and_database"]
+__all__ = ["Endpoint", "user_and_database"]
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-Protection: TypeAlias = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
-"""What is done for the way there; each does more than the one before."""
 
-_STRENGTHS: Final[tuple[Protection, ...]] = (
-    "disable",
-    "prefer",
-    "require",
-    "verify-ca",
-    "verify-full",
-)
-# libpq's names; the last four are what other drivers call it.
-_MODES: Final[Mapping[str, Protection]] = {
-    **{strength: strength for strength in _STRENGTHS},
+_SUBJECT: Final = "the PostgreSQL URL"
+_SCHEMES: Final = frozenset({"postgres", "postgresql", "postgresql+asyncpg"})
+# Beside libpq's names, what other drivers call the modes.
+_MODES: Final[Mapping[str, TlsMode]] = {
+    **{mode: mode for mode in TLS_MODES},
     "allow": "prefer",
     "false": "disable",
     "0": "disable",
     "true": "require",
     "1": "require",
 }
-_DRIVERS: Final = frozenset({"postgres", "postgresql", "postgresql+asyncpg"})
 _SECRETS: Final = frozenset({"passfile", "password", "passwd", "pwd", "sslpassword"})
-_PLACE: Final = frozenset({"host", "port"})
-_KEPT: Final = frozenset({"target_session_attrs"})
-_PORTS: Final = 65_536
-# SQLAlchemy 2.0 leaves the name of the database as it stands in the URL, 2.1 decodes it.
-_DECODES_DATABASES: Final = make_url("postgresql://host/%61").database == "a"
-_TLS_OPTIONS: Final = ("ssl", "sslmode", "sslrootcert", "sslcert", "sslkey")
-# The first message of a connection that wants TLS: its length and a number made up for it.
+_OPTIONS: Final = frozenset(
+    {
+        "application_name",
+        "host",
+        "port",
+        "ssl",
+        "sslcert",
+        "sslkey",
+        "sslmode",
+        "sslrootcert",
+        "target_session_attrs",
+    }
+)
+_ENVIRONMENT: Final = {
+    "PGSSLCERT": "sslcert",
+    "PGSSLKEY": "sslkey",
+    "PGSSLMODE": "sslmode",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGTARGETSESSIONATTRS": "target_session_attrs",
+}
+_CONNECT_TIMEOUT: Final = 10.0
+# The first message of a connection that asks for TLS: its length and its code.
 _TLS_REQUEST: Final = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 
 
-@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One database and the way there.
+    """The servers of one PostgreSQL URL, of which one is connected to.
 
     Attributes:
-        url: without any option that is not SQLAlchemy's own; its ``repr`` masks the password.
-        protection: how the way is protected: what the settings ask for or what the URL asks for,
-            whichever does more. A URL can never weaken what the settings demand.
-        options: what the driver is told beyond the URL.
+        hosts: hosts and ports in the order they are tried; an empty host is the usual socket.
+        user: who to connect as.
+        database: which database to connect to.
+        tls: what is demanded by the settings, the URL or the environment, whichever demands most.
         application_name: what the URL wants these connections to be called, if it does.
     """
 
-    url: URL
-    protection: Protection
-    options: Mapping[str, object] = field(repr=False)
-    application_name: str | None = None
+    def __init__(
+        self,
+        url: ServerUrl,
+        tls: TlsSettings,
+        environment: Mapping[str, str],
+    ) -> None:
+        """Merge what the URL, the settings and libpq's environment variables say."""
+        if url.scheme not in _SCHEMES:
+            raise ConfigurationError(f"{_SUBJECT} must begin with postgresql://")
+        for name, _ in url.options:
+            _require_known(name, url)
+        options = {
+            name: environment[key] for key, name in _ENVIRONMENT.items() if environment.get(key)
+        }
+        given = dict(url.options)
+        self.hosts: Final = postgres_hosts(url, environment, subject=_SUBJECT)
+        self.user: Final = url.username or environment.get("PGUSER") or _system_user()
+        self.database: Final = url.path or environment.get("PGDATABASE") or self.user
+        self.tls: Final = _merge(tls, given, options)
+        self.application_name: Final = given.get("application_name")
+        self._target: Final = given.get("target_session_attrs", options.get("target_session_attrs"))
+        self._password: Final = url.password
+        sockets = all(host.startswith("/") for host, _ in self.hosts)
+        encrypts = self.tls.mode != "disable" and not sockets
+        self._context: Final = self.tls.context("postgres_tls") if encrypts else None
 
     @classmethod
-    def of(cls, text: str, tls: TlsSettings) -> Endpoint:
-        """Read it.
+    def of(
+        cls, text: str, tls: TlsSettings, environment: Mapping[str, str] = os.environ
+    ) -> Endpoint:
+        """Parse a URL.
 
-        The URL may carry libpq's ``sslmode``, ``sslrootcert``, ``sslcert``, ``sslkey`` (and
+        The URL may contain libpq's ``sslmode``, ``sslrootcert``, ``sslcert``, ``sslkey`` (and
         ``ssl``, as other drivers call the mode), ``host``, ``port``, ``target_session_attrs`` and
         ``application_name``. As with libpq, "require" with a root certificate verifies the
         authority.
 
+        Args:
+            text: the URL.
+            tls: what the settings say of TLS.
+            environment: where libpq's variables are looked up.
+
         Raises:
-            ConfigurationError: the URL cannot be read, has an option that is unknown or holds a
-                secret, or the TLS files cannot be used. The URL is never quoted.
+            ConfigurationError: the URL cannot be parsed, has an option that is unknown or contains
+                a secret, or the TLS files cannot be used. The URL is never quoted.
         """
-        url = _read(text)
-        query = {name: _one(value) for name, value in url.query.items() if name not in _PLACE}
-        for name in query:
-            _refuse_unknown(name)
-        tls_in_url: dict[str, str] = {name: query[name] for name in _TLS_OPTIONS if name in query}
-        protection, context = _protect(tls, tls_in_url)
-        options: dict[str, object] = {name: query[name] for name in _KEPT if name in query}
-        options["ssl"] = context
-        url = url.difference_update_query(tuple(query))
-        _check_place(url)
-        return cls(
-            url=url,
-            protection=protection,
-            options=options,
-            application_name=query.get("application_name"),
+        return cls(parse_server_url(text, subject=_SUBJECT), tls, environment)
+
+    @property
+    def url(self) -> URL:
+        """For SQLAlchemy's engine, which connects by `connect`; without the password."""
+        host, port = self.hosts[0] if len(self.hosts) == 1 else (None, None)
+        return URL.create(
+            "postgresql+asyncpg",
+            username=self.user,
+            host=host or None,
+            port=port,
+            database=self.database,
         )
 
-    async def connect(self, *arguments: Any, **options: Any) -> Connection:
-        """Open a connection, and tell a server without TLS from one that does not answer.
+    async def connect(self, **options: Any) -> Connection:
+        """Open a connection to the first server that accepts one.
+
+        Args:
+            options: asyncpg's; what the endpoint determines itself is replaced. ``timeout`` is
+                shared by the servers that are tried.
 
         Raises:
-            TlsRefusedError: TLS is demanded and the server has none.
+            TlsRefusedError: TLS is demanded and the server does not support it.
             Exception: as the driver raised it.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + float(options.pop("timeout", _CONNECT_TIMEOUT))
+        options |= {
+            "user": self.user,
+            "password": self._password,
+            "database": self.database,
+            "target_session_attrs": self._target,
+        }
+        failure: Exception | None = None
+        for position, (host, port) in enumerate(self.hosts):
+            share = (deadline - loop.time()) / (len(self.hosts) - position)
+            try:
+                async with asyncio.timeout(share):
+                    return await self._connect_to(host, port, options | {"timeout": share})
+            except Exception as error:  # noqa: BLE001 - the next server is tried, whatever it is
+                if failure is None or isinstance(error, asyncpg.PostgresError):
+                    failure = error
+        assert failure is not None  # noqa: S101 - there is at least one server
+        raise failure
+
+    async def _connect_to(self, host: str, port: int, options: Mapping[str, Any]) -> Connection:
+        connect = partial(asyncpg.connect, **{**options, "host": host or None, "port": port})
+        if self._context is None or host.startswith("/"):
+            return await connect(ssl=False, direct_tls=False)
+        if self.tls.mode == "prefer":
+            return await connect(ssl="prefer")
         try:
-            return await asyncpg.connect(*arguments, **options)
+            return await connect(ssl=self._context)
         except ConnectionError as error:
-            # What the driver raises for it, it raises for a connection that breaks off as well.
-            if type(error) is ConnectionError and self.protection not in {"disable", "prefer"}:
-                await _expect_tls(options)
+            # The driver raises the same for a server without TLS and for a lost connection.
+            if type(error) is ConnectionError:
+                await _require_tls_support(host, port)
             raise
 
 
 def user_and_database(text: str) -> tuple[str, str]:
-    """Whom a URL connects as and to which database, empty where it says nothing of that.
+    """Whom a URL connects as and to which database, empty where it names none.
 
     Raises:
-        ConfigurationError: the URL cannot be read. It is never quoted.
+        ConfigurationError: the URL cannot be parsed. It is never quoted.
     """
-    url = _read(text)
-    return url.username or "", url.database or ""
+    url = parse_server_url(text, subject=_SUBJECT)
+    if url.scheme not in _SCHEMES:
+        raise ConfigurationError(f"{_SUBJECT} must begin with postgresql://")
+    return url.username or "", url.path
 
 
-def _read(text: str) -> URL:
+def _system_user() -> str:
     try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise ConfigurationError(
-            "the PostgreSQL URL cannot be read; write postgresql://user:password@host:port/database"
-            " and percent-encode what is special in the password"
-        ) from None
-    if url.drivername not in _DRIVERS:
-        raise ConfigurationError("the PostgreSQL URL has to begin with postgresql://")
-    behind_the_user = text.partition("://")[2].partition("@")[2].partition("?")[0]
-    if "@" in behind_the_user or re.search(r"[/?#\s]", url.host or ""):
-        raise ConfigurationError(
-            "the host in the PostgreSQL URL cannot be told from the password; percent-encode"
-            " @ (%40), / (%2F), ? (%3F) and # (%23) in the password"
-        )
-    database = url.database if _DECODES_DATABASES else unquote(url.database or "") or None
-    return url.set(drivername="postgresql+asyncpg", database=database)
+        return getuser()
+    except (OSError, KeyError, ImportError):
+        raise ConfigurationError(f"{_SUBJECT} must name a user: this process has none") from None
 
 
-def _check_place(url: URL) -> None:
-    try:
-        told = url.get_dialect()().create_connect_args(url)[1].get("port", 5432)
-    except (ArgumentError, ValueError):
-        raise ConfigurationError(
-            "the hosts and ports of the PostgreSQL URL cannot be read; write host=NAME&port=NUMBER,"
-            " or host=NAME:NUMBER for each of several"
-        ) from None
-    ports = cast("list[object]", told if isinstance(told, list | tuple) else [told])
-    if url.port == 0 or not all(0 < int(str(port)) < _PORTS for port in ports):
-        raise ConfigurationError("the port in the PostgreSQL URL has to be from 1 to 65535")
-
-
-def _refuse_unknown(name: str) -> None:
+def _require_known(name: str, url: ServerUrl) -> None:
     if name in _SECRETS:
         raise ConfigurationError(
-            f"the PostgreSQL URL has the option {name}; secrets do not belong among its options:"
+            f"{_SUBJECT} has the option {name}; secrets do not belong among its options:"
             " put the password before the @"
         )
-    if name not in {*_KEPT, *_TLS_OPTIONS, "application_name"}:
-        told = name if re.fullmatch(r"[A-Za-z_]{1,40}", name) else "with an unreadable name"
-        raise ConfigurationError(f"the PostgreSQL URL has an unknown option: {told}")
+    if name not in _OPTIONS:
+        raise ConfigurationError(f"{_SUBJECT} has an unknown option: {url.printable(name)}")
 
 
-def _one(value: str | Sequence[str]) -> str:
-    return value if isinstance(value, str) else value[-1]
-
-
-def _protect(
-    tls: TlsSettings, in_url: Mapping[str, str]
-) -> tuple[Protection, ssl.SSLContext | str | bool]:
-    asked = in_url.get("sslmode", in_url.get("ssl", "disable")).lower()
-    if asked not in _MODES:
-        raise ConfigurationError(
-            f"sslmode in the PostgreSQL URL has to be one of {', '.join(_STRENGTHS)}"
-        )
-    protection = _STRENGTHS[max(map(_STRENGTHS.index, (tls.mode, _MODES[asked])))]
-    authority = tls.root_certificate or _path(in_url.get("sslrootcert"))
-    certificate = tls.certificate or _path(in_url.get("sslcert"))
-    key = tls.key or _path(in_url.get("sslkey"))
-    if protection in {"disable", "prefer"}:
-        if authority or certificate or key:
+def _merge(
+    tls: TlsSettings, in_url: Mapping[str, str], in_environment: Mapping[str, str]
+) -> TlsSettings:
+    """The settings, and what the URL or the environment adds to them; neither weakens them."""
+    name, source = "sslmode in the PostgreSQL URL", in_url
+    if not {"ssl", "sslmode"} & in_url.keys():
+        name, source = "PGSSLMODE", in_environment
+    mode = source.get("sslmode", source.get("ssl", "disable")).lower()
+    if mode not in _MODES:
+        raise ConfigurationError(f"{name} must be one of {', '.join(TLS_MODES)}")
+    merged = replace(
+        tls,
+        mode=strictest(tls.mode, _MODES[mode]),
+        root_certificate=tls.root_certificate or _path(in_url.get("sslrootcert")),
+        certificate=tls.certificate or _path(in_url.get("sslcert")),
+        key=tls.key or _path(in_url.get("sslkey")),
+    )
+    if not merged.is_demanded:
+        if merged.root_certificate or merged.certificate or merged.key:
             raise ConfigurationError(
-                f'TLS certificates are configured but nothing demands TLS (it is "{protection}");'
-                ' set "require" or "verify-full", or leave the certificates out'
+                f'TLS certificates are configured but TLS is not required (it is "{merged.mode}");'
+                ' set "require" or "verify-full", or remove the certificates'
             )
-        return protection, "prefer" if protection == "prefer" else False
-    if protection == "require" and authority:
-        protection = "verify-ca"
-    return protection, _context(protection, authority, certificate, key)
+        # The variables are there for other programs too: they are used where TLS is.
+        return merged
+    merged = replace(
+        merged,
+        root_certificate=merged.root_certificate or _path(in_environment.get("sslrootcert")),
+        certificate=merged.certificate or _path(in_environment.get("sslcert")),
+        key=merged.key or _path(in_environment.get("sslkey")),
+    )
+    return replace(merged, mode=merged.mode_in_force)
 
 
 def _path(value: str | None) -> Path | None:
-    # "system" is libpq's word for the authorities the machine trusts, which is what none means.
+    # "system" is libpq's word for the authorities that the machine trusts, which is our default.
     return None if value in {None, "", "system"} else Path(str(value)).expanduser()
 
 
-def _context(
-    protection: Protection, authority: Path | None, certificate: Path | None, key: Path | None
-) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=authority)
-    except (OSError, ValueError):
-        raise ConfigurationError(
-            "the file of the TLS authorities to trust cannot be read as such"
-        ) from None
-    context.check_hostname = protection == "verify-full"
-    if protection == "require":
-        context.verify_mode = ssl.CERT_NONE
-    if certificate is not None:
-        try:
-            # Without a password of ours, an encrypted key would be asked for on the terminal.
-            context.load_cert_chain(certificate, key, password="")
-        except (OSError, ValueError):
-            raise ConfigurationError(
-                "the TLS certificate of this client and its key cannot be read, do not belong"
-                " together, or the key is encrypted"
-            ) from None
-    elif key is not None:
-        raise ConfigurationError("a TLS key is configured without its certificate")
-    return context
-
-
-async def _expect_tls(options: Mapping[str, Any]) -> None:
-    """Ask a server whether it speaks TLS.
+async def _require_tls_support(host: str, port: int) -> None:
+    """Ask a server whether it supports TLS.
 
     Raises:
-        TlsRefusedError: it says that it does not.
+        TlsRefusedError: it answers that it does not.
     """
-    host, port = options.get("host"), options.get("port", 5432)
-    if not isinstance(host, str) or not isinstance(port, int):
-        return
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(_TLS_REQUEST)

@@ -16,7 +16,6 @@ from sqlalchemy.pool import NullPool
 from test_coordinator_data_adapter.adapters.postgres.database import Statement
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
 from test_coordinator_data_adapter.adapters.postgres.roles import APPLICATION_ROLE, quoted
-from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
 from test_coordinator_data_adapter.adapters.postgres.translation import (
     DRIVER_ERRORS,
     FORBIDDEN,
@@ -24,6 +23,7 @@ from test_coordinator_data_adapter.adapters.postgres.translation import (
     translate,
 )
 from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.tls import TlsSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -226,7 +226,6 @@ async def _connection(
         poolclass=NullPool,
         hide_parameters=True,
         connect_args={
-            **endpoint.options,
             "async_creator_fn": endpoint.connect,
             "server_settings": {
                 "application_name": "test-coordinator-adapter migrate",

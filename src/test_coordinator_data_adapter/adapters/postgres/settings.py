@@ -3,31 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, TypeAlias
 
-__all__ = ["DatabaseSettings", "TlsMode", "TlsSettings"]
+from test_coordinator_data_adapter.tls import TlsSettings
 
-TlsMode: TypeAlias = Literal["disable", "prefer", "require", "verify-full"]
-
-
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
-    """How the way to the server is protected.
-
-    Attributes:
-        mode: "disable" never encrypts; "prefer" encrypts where the server can, and is stripped
-            by anyone in between; "require" always encrypts but trusts any server; "verify-full"
-            demands a certificate for this host name from a trusted authority.
-        root_certificate: a file of the authorities to trust, instead of the system's.
-        certificate: a file with the certificate this client shows.
-        key: the file of its private key, unencrypted; None if the certificate's file holds it.
-    """
-
-    mode: TlsMode = "prefer"
-    root_certificate: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+__all__ = ["DatabaseSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

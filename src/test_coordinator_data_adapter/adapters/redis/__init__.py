@@ -1,6 +1,6 @@
 """Cache and service registry in Redis 7.0 and newer, and in Valkey."""
 
-from test_coordinator_data_adapter.adapters.redis.address import KeyspaceSettings, Tls
+from test_coordinator_data_adapter.adapters.redis.address import KeyspaceSettings
 from test_coordinator_data_adapter.adapters.redis.backend import RedisBackend
 from test_coordinator_data_adapter.adapters.redis.cache import RedisCacheRepository
 from test_coordinator_data_adapter.adapters.redis.keyspace import Keyspace
@@ -14,5 +14,4 @@ __all__ = [
     "RedisBackend",
     "RedisCacheRepository",
     "RedisServiceDiscoveryRepository",
-    "Tls",
 ]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.resilience.observation import Place
+from test_coordinator_data_adapter.server_url import ServerUrl, parse_server_url
+from test_coordinator_data_adapter.tls import TlsSettings
 
-__all__ = ["Address", "KeyspaceSettings", "Tls", "Topology", "parse_address"]
+__all__ = ["Address", "KeyspaceSettings", "Topology", "parse_address"]
 
 Topology: TypeAlias = Literal["standalone", "sentinel", "cluster"]
 
+_SUBJECT: Final = "redis_url"
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
@@ -29,21 +30,6 @@ _INSTEAD: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """What proves either side of an encrypted connection; certificate and host are always checked.
-
-    Attributes:
-        ca_file: the certificates to trust, PEM; None: those the machine trusts.
-        cert_file: this client's own certificate, PEM; None: none is shown.
-        key_file: the key of that certificate, PEM, where it is not in the same file.
-    """
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyspaceSettings:
     """Everything a `Keyspace` is made of.
 
@@ -55,7 +41,7 @@ class KeyspaceSettings:
         pool_timeout: how many seconds a call waits for one of them.
         socket_timeout: how many seconds a trip may take, trying it again included.
         connect_timeout: how many seconds connecting may take, the Sentinels' answer included.
-        tls: certificates, for ``rediss``; None: what the machine trusts.
+        tls: what is demanded, and certificates; "prefer" means what the scheme of the URL says.
         cluster: whether the servers form a Redis Cluster.
         sentinels: hosts and ports of Sentinels, in place of those of a ``redis+sentinel`` URL.
         sentinel_service: the name under which the Sentinels know the primary.
@@ -70,7 +56,7 @@ class KeyspaceSettings:
     pool_timeout: float = 5.0
     socket_timeout: float = 5.0
     connect_timeout: float = 5.0
-    tls: Tls | None = None
+    tls: TlsSettings = TlsSettings()
     cluster: bool = False
     sentinels: tuple[tuple[str, int], ...] = ()
     sentinel_service: str | None = None
@@ -88,7 +74,7 @@ class Address:
         path: the unix socket, in place of nodes.
         database: which one; 0 is the one that needs no right of its own.
         service: the name under which the Sentinels know the primary.
-        tls: certificates, when the connection is encrypted; None: it is not.
+        tls: what is demanded of the encryption; None: the connection is not encrypted.
         username: who to be; None: the default user.
         password: its password.
     """
@@ -98,7 +84,7 @@ class Address:
     path: str | None = None
     database: int = 0
     service: str | None = None
-    tls: Tls | None = None
+    tls: TlsSettings | None = None
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -115,71 +101,72 @@ class Address:
 
 
 def parse_address(settings: KeyspaceSettings) -> Address:
-    """Read the URL strictly: what is not understood is refused rather than passed over.
+    """Parse the URL strictly: what is not understood is refused rather than ignored.
 
     Raises:
-        ConfigurationError: names the option or the part that is wrong, never what it held.
+        ConfigurationError: names the option or the part that is wrong, never its value.
     """
-    try:
-        parts = urlsplit(settings.url)
-        credentials, _, places = parts.netloc.rpartition("@")
-    except ValueError:
-        raise _wrong("is no URL; a password must have its special characters escaped") from None
-    if parts.scheme not in _SCHEMES:
+    url = parse_server_url(settings.url, subject=_SUBJECT)
+    if url.scheme not in _SCHEMES:
         raise _wrong(f"must begin with one of: {', '.join(f'{name}://' for name in _SCHEMES)}")
-    # Behind its place, only the path of a socket may hold one.
-    behind = parts.query if parts.scheme == "unix" else parts.path + parts.query
-    if parts.fragment or "@" in credentials + behind:
-        raise _wrong(
-            "holds an unescaped #, @, / or ?; escape those of the password as %23, %40, %2F and %3F"
-        )
-    encrypted = parts.scheme.startswith("rediss")
-    if settings.tls is not None and not encrypted:
-        raise ConfigurationError(
-            "redis_tls_* is set, yet redis_url begins with"
-            f" {parts.scheme}://, which encrypts nothing: begin it with rediss"
-        )
-    username, _, password = credentials.partition(":")
+    if url.has_at_sign_in_options:
+        raise _wrong("contains an unescaped @; percent-encode it as %40")
     address = Address(
         topology="standalone",
-        database=_option_of(parts) or 0,
-        tls=(settings.tls or Tls()) if encrypted else None,
-        username=unquote(username) or None,
-        password=unquote(password) or None,
+        database=_database_option(url) or 0,
+        tls=_tls(settings, url.scheme),
+        username=url.username,
+        password=url.password,
     )
-    if parts.scheme == "unix":
-        return _unix(settings, parts, address)
-    segments = [unquote(segment) for segment in parts.path.split("/") if segment]
-    if parts.scheme.endswith("+sentinel") or settings.sentinels or settings.sentinel_service:
+    if url.scheme == "unix":
+        return _unix(settings, url, address)
+    segments = [segment for segment in url.path.split("/") if segment]
+    if url.scheme.endswith("+sentinel") or settings.sentinels or settings.sentinel_service:
         service = settings.sentinel_service
-        if parts.scheme.endswith("+sentinel") and segments and not segments[0].isdecimal():
+        if url.scheme.endswith("+sentinel") and segments and not segments[0].isdecimal():
             service = segments.pop(0)
-        address = _with_database(address, segments)
-        return _sentinel(settings, places, service, address)
-    return _servers(settings, places, _with_database(address, segments))
+        return _sentinel(settings, url, service, _with_database(address, segments))
+    return _servers(settings, url, _with_database(address, segments))
 
 
-def _unix(settings: KeyspaceSettings, parts: SplitResult, address: Address) -> Address:
+def _tls(settings: KeyspaceSettings, scheme: str) -> TlsSettings | None:
+    """What is done for TLS; None without. Redis cannot negotiate it: the scheme says it."""
+    tls = settings.tls
+    if scheme == "unix":
+        return None
+    if tls.is_demanded:
+        return tls
+    if scheme.startswith("rediss"):
+        return replace(tls, mode="verify-full")
+    if tls.root_certificate or tls.certificate or tls.key:
+        raise ConfigurationError(
+            "redis_tls_ca, redis_tls_cert or redis_tls_key is set, but redis_url begins with"
+            f" {scheme}://, which is not encrypted: begin it with rediss"
+        )
+    return None
+
+
+def _unix(settings: KeyspaceSettings, url: ServerUrl, address: Address) -> Address:
     if settings.cluster or settings.sentinels or settings.sentinel_service:
         raise _wrong("names a unix socket, which neither a cluster nor a Sentinel has")
-    if not parts.path:
+    if not url.path:
         raise _wrong("must name the path of the socket: unix:///run/redis.sock")
-    return replace(address, path=unquote(parts.path))
+    return replace(address, path=f"/{url.path}")
 
 
 def _sentinel(
-    settings: KeyspaceSettings, places: str, service: str | None, address: Address
+    settings: KeyspaceSettings, url: ServerUrl, service: str | None, address: Address
 ) -> Address:
     if settings.cluster:
         raise ConfigurationError("redis_cluster and a Sentinel exclude each other: choose one")
     if not service:
         raise _wrong("must name the Sentinels' service: redis+sentinel://host:26379/service/0")
-    nodes = settings.sentinels or _nodes(places, _SENTINEL_PORT)
+    nodes = settings.sentinels or _nodes(url, _SENTINEL_PORT)
     return replace(address, topology="sentinel", nodes=nodes, service=service)
 
 
-def _servers(settings: KeyspaceSettings, places: str, address: Address) -> Address:
-    nodes = _nodes(places, _PORT)
+def _servers(settings: KeyspaceSettings, url: ServerUrl, address: Address) -> Address:
+    nodes = _nodes(url, _PORT)
     if settings.cluster:
         if address.database:
             raise _wrong("names a database, yet a cluster has none but 0")
@@ -190,24 +177,25 @@ def _servers(settings: KeyspaceSettings, places: str, address: Address) -> Addre
 
 
 def _wrong(what: str) -> ConfigurationError:
-    return ConfigurationError(f"redis_url {what}")
+    return ConfigurationError(f"{_SUBJECT} {what}")
 
 
-def _option_of(parts: SplitResult) -> int | None:
+def _database_option(url: ServerUrl) -> int | None:
     database = None
-    for option, value in parse_qsl(parts.query, keep_blank_values=True):
+    for option, value in url.options:
         if option == "db" and value.isdecimal():
             database = int(value)
         elif option.startswith("ssl"):
             raise _wrong(
-                f"holds the option {option}, which could weaken the connection:"
+                f"has the option {url.printable(option)}, which could weaken the connection:"
                 " encrypt with rediss:// and name certificates in redis_tls_*"
             )
         else:
             instead = _INSTEAD.get(option)
             hint = f"use {instead}" if instead else "remove it"
-            shown = option if option.isidentifier() else "(unnamed)"
-            raise _wrong(f"holds the option {shown}, which has no effect there: {hint}")
+            raise _wrong(
+                f"has the option {url.printable(option)}, which has no effect there: {hint}"
+            )
     return database
 
 
@@ -219,12 +207,6 @@ def _with_database(address: Address, segments: list[str]) -> Address:
     return replace(address, database=int(segments[0]))
 
 
-def _nodes(places: str, port: int) -> tuple[tuple[str, int], ...]:
-    nodes: list[tuple[str, int]] = []
-    for place in places.split(","):
-        try:
-            split = urlsplit(f"//{place}")
-            nodes.append((unquote(split.hostname or "localhost"), split.port or port))
-        except ValueError:
-            raise _wrong("holds a port that is no number from 1 to 65535") from None
-    return tuple(nodes)
+def _nodes(url: ServerUrl, default_port: int) -> tuple[tuple[str, int], ...]:
+    hosts = url.hosts or (("", None),)
+    return tuple((host or "localhost", port or default_port) for host, port in hosts)

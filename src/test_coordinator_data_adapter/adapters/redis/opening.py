@@ -29,7 +29,7 @@ from redis.asyncio.sentinel import (
 from redis.backoff import NoBackoff
 
 from test_coordinator_data_adapter.adapters.redis.acl import COMMANDS
-from test_coordinator_data_adapter.adapters.redis.address import Address, KeyspaceSettings, Tls
+from test_coordinator_data_adapter.adapters.redis.address import Address, KeyspaceSettings
 from test_coordinator_data_adapter.adapters.redis.connections import Connections
 from test_coordinator_data_adapter.adapters.redis.route import Route
 from test_coordinator_data_adapter.adapters.redis.shards import Shards
@@ -66,9 +66,9 @@ def open_route(settings: KeyspaceSettings, address: Address) -> Opened:
     Raises:
         ConfigurationError: a certificate file cannot be read.
     """
-    context = None if address.tls is None else _tls_context(address.tls)
+    context = None if address.tls is None else address.tls.context("redis_tls")
     if address.topology == "cluster":
-        return _cluster(settings, address)
+        return _cluster(settings, address, context)
     common: dict[str, Any] = {
         "db": address.database,
         "username": address.username,
@@ -154,17 +154,9 @@ def _sentinel_pool(
     )
 
 
-def _cluster(settings: KeyspaceSettings, address: Address) -> Opened:
-    tls: dict[str, Any] = {}
-    if address.tls is not None:
-        tls = {
-            "ssl": True,
-            "ssl_ca_certs": _text(address.tls.ca_file),
-            "ssl_certfile": _text(address.tls.cert_file),
-            "ssl_keyfile": _text(address.tls.key_file),
-            "ssl_cert_reqs": "required",
-            "ssl_check_hostname": True,
-        }
+def _cluster(
+    settings: KeyspaceSettings, address: Address, context: ssl.SSLContext | None
+) -> Opened:
     try:
         nodes = [ClusterNode(host, port) for host, port in address.nodes]
     except socket.gaierror:
@@ -179,9 +171,16 @@ def _cluster(settings: KeyspaceSettings, address: Address) -> Opened:
         retry=Retry(NoBackoff(), 0),
         socket_connect_timeout=settings.connect_timeout,
         socket_timeout=settings.socket_timeout,
+        ssl=context is not None,
         username=address.username,
-        **tls,
     )
+    if context is not None:
+        # redis-py would trust the system's authorities beside the given ones.
+        tls = {"connection_class": _TlsConnection, "tls_context": context}
+        client.connection_kwargs.update(tls)
+        for node in client.nodes_manager.startup_nodes.values():
+            node.connection_class = _TlsConnection
+            node.connection_kwargs["tls_context"] = context
     for command in COMMANDS:
         client.set_response_callback(command.upper(), _as_it_came)
     route = Shards(
@@ -196,24 +195,6 @@ def _cluster(settings: KeyspaceSettings, address: Address) -> Opened:
 
 def _as_it_came(response: object, **_options: object) -> Any:
     return response
-
-
-def _text(path: object) -> str | None:
-    return None if path is None else str(path)
-
-
-def _tls_context(tls: Tls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=_text(tls.ca_file))
-        if tls.cert_file is not None:
-            # Without a password of ours, an encrypted key would be asked for on the terminal.
-            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
-    except (OSError, ValueError):
-        raise ConfigurationError(
-            "redis_tls_ca, redis_tls_cert or redis_tls_key cannot be read, holds no PEM, or is"
-            " encrypted"
-        ) from None
-    return context
 
 
 class _TlsConnection(SSLConnection):

@@ -209,7 +209,7 @@ async def test_the_server_tells_what_it_is(database):
     assert int(facts.version.split(".")[0]) >= 15
     assert (facts.in_recovery, facts.read_only, facts.tls) == (False, False, None)
     assert database.schema == "waist"
-    assert database.protection == "prefer"
+    assert database.tls_mode == "prefer"
 
 
 async def test_an_error_is_an_answer_and_being_cut_off_is_none(database):

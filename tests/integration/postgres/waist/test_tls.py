@@ -11,12 +11,12 @@ import asyncpg
 import pytest
 import trustme
 
-from test_coordinator_data_adapter.adapters.postgres.settings import TlsSettings
 from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
 from test_coordinator_data_adapter.testing.servers import (
     ThrowawayPostgres,
     system_postgres_programs,
 )
+from test_coordinator_data_adapter.tls import TlsSettings
 
 PROGRAMS = system_postgres_programs()
 NEEDS_TLS = pytest.mark.skipif(
@@ -87,7 +87,7 @@ async def test_the_right_authority_and_name_are_trusted(make_database, encrypted
 
     assert facts.tls is not None
     assert facts.tls.startswith("TLSv1.")
-    assert database.protection == "verify-full"
+    assert database.tls_mode == "verify-full"
 
 
 @NEEDS_TLS
@@ -100,7 +100,7 @@ async def test_libpqs_options_in_the_url_do_the_same(make_database, encrypted, f
     facts = await database.ping()
 
     assert facts.tls is not None
-    assert database.protection == "verify-full"
+    assert database.tls_mode == "verify-full"
 
 
 @NEEDS_TLS
