@@ -41,7 +41,9 @@ def migrate(call):
     return migrate
 
 
-@pytest.mark.parametrize(("revision", "there"), [("0001", "0001"), ("base", "nothing")])
+@pytest.mark.parametrize(
+    ("revision", "there"), [("0001", "tcda_0001"), ("tcda_0001", "tcda_0001"), ("base", "nothing")]
+)
 async def test_to_be_where_it_was_sent_already_is_no_problem(call, revision, there):
     await call("--to", revision)
 
@@ -70,5 +72,5 @@ async def test_json_tells_from_where_to_where_it_went(migrate):
 
     code, told = down
     assert code == 0
-    assert (told["before"], told["found"], told["wanted"]) == (NEWEST, "0001", NEWEST)
+    assert (told["before"], told["found"], told["wanted"]) == (NEWEST, "tcda_0001", NEWEST)
     assert "older than" in told["problem"]

@@ -45,6 +45,7 @@ from test_coordinator_data_adapter.tls import TlsSettings
 
 SCHEMA = "test_coordinator"
 SOURCE = Path(__file__).parents[3] / "src"
+SCHEMA_OF_0004 = Path(__file__).parent / "schemas" / "revision_0004.sql"
 KINDS = {kind.entity_name + "s": kind for kind in Entity.__subclasses__()}
 
 EVERYTHING_IN = """
@@ -53,15 +54,15 @@ SELECT 'column' AS kind, format('%s.%s', c.relname, a.attname) AS name,
         CASE WHEN a.attnotnull THEN 'not null' END) AS definition
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE c.relnamespace = quote_ident($1)::regnamespace AND c.relkind = 'r' AND a.attnum > 0
-    AND NOT a.attisdropped AND c.relname <> 'alembic_version'
+    AND NOT a.attisdropped AND c.relname <> 'test_coordinator_adapter_version'
 UNION ALL
 SELECT 'constraint', conname, pg_get_constraintdef(oid)
 FROM pg_constraint
 WHERE connamespace = quote_ident($1)::regnamespace AND contype <> 'n'
-    AND conrelid::regclass::text NOT LIKE '%alembic_version'
+    AND conrelid::regclass::text NOT LIKE '%test_coordinator_adapter_version'
 UNION ALL
 SELECT 'index', indexname, replace(indexdef, $1::text || '.', '')
-FROM pg_indexes WHERE schemaname = $1::text AND tablename <> 'alembic_version'
+FROM pg_indexes WHERE schemaname = $1::text AND tablename <> 'test_coordinator_adapter_version'
 ORDER BY 1, 2
 """
 
@@ -133,7 +134,9 @@ async def test_alembic_finds_nothing_that_a_migration_has_forgotten(place, monke
 
     def compare(connection):
         options = {
-            "include_name": lambda name, kind, _: (kind, name) != ("table", "alembic_version")
+            "include_name": lambda name, kind, _: (
+                (kind, name) != ("table", "test_coordinator_adapter_version")
+            )
         }
         context = MigrationContext.configure(connection, opts=options)
         return compare_metadata(context, tables.metadata)
@@ -214,7 +217,7 @@ async def test_a_migration_that_waits_for_another_gives_up_in_time(empty_place, 
 
 async def test_whoever_asks_for_the_state_does_not_wait_for_a_lock_for_ever(place, connect):
     other = await connect(place.admin)
-    await other.execute(f"BEGIN; LOCK TABLE {SCHEMA}.alembic_version")
+    await other.execute(f"BEGIN; LOCK TABLE {SCHEMA}.test_coordinator_adapter_version")
 
     with pytest.raises(OverloadedError):
         await schema_state_at(place.admin, SCHEMA, patience=0.1)
@@ -304,6 +307,118 @@ INSERT INTO {SCHEMA}.scenarios VALUES (
     '2026-05-06 07:08:09.123456+00', '2026-05-06 07:08:09.123456+00', '{{x,x}}'
 );
 """
+
+
+def script_of_older_library(revision):
+    """The script that the library printed before its version table had a name of its own."""
+    script = SCHEMA_OF_0004.read_text()
+    after = script.find(f"-- Running upgrade {revision} ->")
+    return script if after < 0 else f"{script[:after]}COMMIT;"
+
+
+OLDER_REVISIONS = ("0001", "0002", "0003", "0004")
+
+
+@pytest.mark.parametrize("revision", OLDER_REVISIONS)
+async def test_given_a_schema_of_an_older_library_when_it_is_migrated_then_it_is_converted(
+    empty_place, place, connect, repositories_at, revision
+):
+    bare = await connect(empty_place.admin)
+    await bare.execute(script_of_older_library(revision))
+    await bare.execute(ROW_OF_0001)
+
+    state = await schema_state_at(empty_place.admin, SCHEMA)
+    before = await migrate(empty_place.admin, SCHEMA)
+
+    migrated = await connect(place.admin)
+    assert (state.found, before.found) == (revision, revision)
+    assert "run `test-coordinator-adapter migrate`" in state.problem
+    assert await definitions(bare, SCHEMA) == await definitions(migrated, SCHEMA)
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
+    health = json.loads(await bare.fetchval(f"SELECT {SCHEMA}.health_check()"))
+    assert health["revision"] == REVISIONS[-1]
+    assert await bare.fetchval(f"SELECT to_regclass('{SCHEMA}.alembic_version')") is None
+    async with repositories_at(empty_place.admin) as held:
+        assert await held.test_results.get_by_id("r1") is not None
+
+
+@pytest.mark.parametrize("revision", OLDER_REVISIONS)
+async def test_given_a_schema_of_an_older_library_when_the_script_is_run_then_it_is_converted(
+    empty_place, place, connect, revision
+):
+    bare = await connect(empty_place.admin)
+    await bare.execute(script_of_older_library(revision))
+
+    await bare.execute(migration_sql(SCHEMA, start=revision))
+
+    migrated = await connect(place.admin)
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
+    assert await definitions(bare, SCHEMA) == await definitions(migrated, SCHEMA)
+
+
+async def test_given_a_schema_of_an_older_library_when_it_goes_down_then_it_is_converted_first(
+    empty_place, connect
+):
+    bare = await connect(empty_place.admin)
+    await bare.execute(script_of_older_library("0004"))
+
+    await migrate(empty_place.admin, SCHEMA, revision="0001")
+
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).found == "tcda_0001"
+
+
+async def test_given_a_schema_of_an_older_library_the_service_is_told_to_migrate(
+    empty_place, connect
+):
+    bare = await connect(empty_place.admin)
+    await bare.execute(script_of_older_library("0004"))
+    database = Database(DatabaseSettings(url=empty_place.admin, schema=SCHEMA))
+
+    state = await schema_state(database)
+    await database.aclose()
+
+    with pytest.raises(ConfigurationError, match=r"0004.*run `test-coordinator-adapter migrate`"):
+        state.require_current()
+
+
+ANOTHER_APPLICATION = f"""
+CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+CREATE TABLE IF NOT EXISTS {SCHEMA}.alembic_version (version_num VARCHAR(32) PRIMARY KEY);
+DELETE FROM {SCHEMA}.alembic_version;
+INSERT INTO {SCHEMA}.alembic_version VALUES
+"""
+
+
+@pytest.mark.parametrize("foreign", ["0004", "tcda_0004", "9f3a1c"])
+async def test_given_another_application_in_the_schema_its_revision_is_not_taken_for_ours(
+    empty_place, connect, foreign
+):
+    bare = await connect(empty_place.admin)
+    await bare.execute(f"{ANOTHER_APPLICATION} ('{foreign}')")
+
+    before = await migrate(empty_place.admin, SCHEMA)
+
+    assert before.found is None
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
+    await migrate(empty_place.admin, SCHEMA, revision="base")
+    rows = await bare.fetch(f"SELECT version_num FROM {SCHEMA}.alembic_version")
+    assert [row[0] for row in rows] == [foreign]
+
+
+@pytest.mark.parametrize("foreign", ["('9f3a1c')", "('0004'), ('9f3a1c')"])
+async def test_given_another_application_wrote_over_the_older_revision_it_is_found_all_the_same(
+    empty_place, connect, foreign
+):
+    bare = await connect(empty_place.admin)
+    await bare.execute(script_of_older_library("0004"))
+    await bare.execute(ANOTHER_APPLICATION + foreign)
+
+    before = await migrate(empty_place.admin, SCHEMA)
+
+    assert before.found == "0004"
+    assert (await schema_state_at(empty_place.admin, SCHEMA)).is_current
+    left = await bare.fetch(f"SELECT version_num FROM {SCHEMA}.alembic_version")
+    assert "9f3a1c" in {row[0] for row in left}
 
 
 @pytest.fixture
@@ -423,7 +538,7 @@ async def test_an_older_schema_names_the_command_to_run(place, working):
 
 async def test_a_newer_schema_is_said_to_be_newer_and_is_not_touched(place, working, connect):
     bare = await connect(place.admin)
-    await bare.execute(f"UPDATE {SCHEMA}.alembic_version SET version_num = '9999'")
+    await bare.execute(f"UPDATE {SCHEMA}.test_coordinator_adapter_version SET version_num = '9999'")
 
     state = await schema_state(working)
 

@@ -49,8 +49,8 @@ async def service(guarded, connect):
         f"DROP TABLE {SCHEMA}.test_runs",
         f"DROP SCHEMA {SCHEMA} CASCADE",
         f"TRUNCATE {SCHEMA}.test_runs",
-        f"UPDATE {SCHEMA}.alembic_version SET version_num = '9999'",
-        f"DELETE FROM {SCHEMA}.alembic_version",
+        f"UPDATE {SCHEMA}.test_coordinator_adapter_version SET version_num = '9999'",
+        f"DELETE FROM {SCHEMA}.test_coordinator_adapter_version",
         "CREATE ROLE mine",
         "SET session_replication_role = replica",
         "SELECT pg_read_file('postgresql.conf')",
@@ -81,7 +81,9 @@ async def test_the_service_reads_and_writes_rows_the_revision_and_its_health(
 
     assert found
     assert await service.fetchval(f"SELECT {SCHEMA}.health_check()") is not None
-    assert await service.fetchval(f"SELECT version_num FROM {SCHEMA}.alembic_version")
+    assert await service.fetchval(
+        f"SELECT version_num FROM {SCHEMA}.test_coordinator_adapter_version"
+    )
 
 
 async def test_a_session_of_the_service_waits_for_nothing_without_end(service):
@@ -113,7 +115,7 @@ async def test_the_owner_can_run_the_printed_script_where_nothing_else_may_be_cr
 ):
     await migrate(guarded.owner, SCHEMA, revision="base", role=guarded.application_role)
     owner = await connect(guarded.owner)
-    await owner.execute(f"DROP TABLE {SCHEMA}.alembic_version")
+    await owner.execute(f"DROP TABLE {SCHEMA}.test_coordinator_adapter_version")
 
     await owner.execute(migration_sql(SCHEMA, role=guarded.application_role))
 

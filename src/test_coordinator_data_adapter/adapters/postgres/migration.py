@@ -15,7 +15,12 @@ from sqlalchemy.pool import NullPool
 
 from test_coordinator_data_adapter.adapters.postgres.database import Statement
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
-from test_coordinator_data_adapter.adapters.postgres.roles import APPLICATION_ROLE, quoted
+from test_coordinator_data_adapter.adapters.postgres.roles import (
+    APPLICATION_ROLE,
+    block,
+    literal,
+    quoted,
+)
 from test_coordinator_data_adapter.adapters.postgres.translation import (
     DRIVER_ERRORS,
     FORBIDDEN,
@@ -38,16 +43,22 @@ __all__ = [
     "REVISIONS",
     "VERSION_TABLE",
     "SchemaState",
+    "conversion",
     "migrate",
     "migration_sql",
+    "revision_id",
     "schema_state",
     "schema_state_at",
 ]
 
-VERSION_TABLE: Final = "alembic_version"
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+VERSION_TABLE: Final = "test_coordinator_adapter_version"
+"""The schema's own: another application may keep its ``alembic_version`` in the same schema."""
+REVISIONS: Final = ("tcda_0001", "tcda_0002", "tcda_0003", "tcda_0004")
 """Oldest first; the last one is what this library works with. Known without asking Alembic."""
 
+_PREFIX: Final = "tcda_"
+# Where revisions up to 0004 were recorded before: without a prefix, in Alembic's default table.
+_LEGACY_TABLE: Final = "alembic_version"
 _UNDEFINED: Final = frozenset({"42P01", "3F000"})
 _ANY_TLS: Final = TlsSettings()
 _CONNECT_TIMEOUT: Final = 10.0
@@ -61,7 +72,8 @@ class SchemaState:
 
     Attributes:
         schema: the name of the schema.
-        found: its revision; None when there is no schema, or none of ours.
+        found: its revision; None when there is no schema, or none of ours. Without a prefix
+            ("0004") it is recorded where earlier versions of this library did.
         wanted: the revision this library works with.
     """
 
@@ -88,7 +100,7 @@ class SchemaState:
         """What is wrong with it where it is not current, and which command mends it."""
         if self.found is None:
             problem = "is missing: run `test-coordinator-adapter migrate` as its owner"
-        elif self.found in REVISIONS:
+        elif revision_id(self.found) in REVISIONS:
             problem = (
                 f"is at revision {self.found}, older than {self.wanted}:"
                 " run `test-coordinator-adapter migrate` as its owner"
@@ -99,6 +111,11 @@ class SchemaState:
                 " it is newer, or not ours; install the version that it was migrated with"
             )
         return f"the schema {self.schema!r} {problem}"
+
+
+def revision_id(name: str) -> str:
+    """Returns the identifier of the revision ``name``: "0001" stands for "tcda_0001"."""
+    return f"{_PREFIX}{name}" if name.isdecimal() else name
 
 
 async def schema_state(database: Database) -> SchemaState:
@@ -114,7 +131,8 @@ async def schema_state(database: Database) -> SchemaState:
     except ConfigurationError as refused:
         if refused.sqlstate not in _UNDEFINED:
             raise
-        row = None
+        legacy = Statement(_legacy_revision_query(database.schema), None, writes=False)
+        row = await database.fetch_one(legacy)
     return SchemaState(database.schema, None if row is None else row[0])
 
 
@@ -158,7 +176,8 @@ async def migrate(
     Args:
         url: of the role that owns the schema, or may create it.
         schema: its name; it is created when it is missing.
-        revision: where to go, up or down: one of `REVISIONS`, "head" or "base".
+        revision: where to go, up or down: one of `REVISIONS` (also without its
+            prefix), "head" or "base".
         role: who is granted the use of the tables, if there is such a role.
         tls: how the way there is protected.
         patience: how many seconds to wait for others, those who migrate and those who hold
@@ -182,7 +201,7 @@ async def migrate(
                 {"name": f"test-coordinator-data-adapter/{schema}"},
             )
             before = SchemaState(schema, await connection.run_sync(_revision, schema))
-        if before.found is not None and before.found not in REVISIONS:
+        if before.found is not None and revision_id(before.found) not in REVISIONS:
             before.require_current()
         async with asyncio.timeout(within):
             await connection.run_sync(_move, schema, role, before, revision)
@@ -197,7 +216,8 @@ def migration_sql(
     Args:
         schema: its name.
         start: the revision it has; "base" when there is none yet.
-        revision: where to go, up or down: one of `REVISIONS`, "head" or "base".
+        revision: where to go, up or down: one of `REVISIONS` (also without its
+            prefix), "head" or "base".
         role: who is granted the use of the tables.
 
     Raises:
@@ -205,6 +225,7 @@ def migration_sql(
     """
     from alembic import command
 
+    start, revision = revision_id(start), revision_id(revision)
     move = command.upgrade if _rank(revision) >= _rank(start) else command.downgrade
     script = io.StringIO()
     config = _alembic(schema, role, output=script)
@@ -260,10 +281,66 @@ def _revision_query(schema: str) -> str:
     return f"SELECT max(version_num) FROM {quoted(schema)}.{VERSION_TABLE}"  # noqa: S608 - a quoted name
 
 
+def _legacy_revision_query(schema: str) -> str:
+    """Returns the revision of a schema that is ours, but keeps no version table of its own.
+
+    Its tables tell, and not ``alembic_version``: another application may have written there.
+    """
+    inside = quoted(schema)
+    return f"""SELECT CASE
+            WHEN to_regclass({literal(f"{inside}.audit_seals")}) IS NOT NULL THEN '0004'
+            WHEN to_regclass({literal(f"{inside}.audit_records")}) IS NOT NULL THEN '0003'
+            WHEN EXISTS (
+                SELECT FROM pg_attribute
+                WHERE attrelid = to_regclass({literal(f"{inside}.test_results")})
+                    AND attname = 'phase' AND NOT attisdropped
+            ) THEN '0002'
+            ELSE '0001'
+        END
+        FROM pg_proc WHERE oid = to_regprocedure({literal(f"{inside}.health_check()")})
+            AND strpos(prosrc, 'max(version_num) FROM {_LEGACY_TABLE}') > 0"""  # noqa: S608 - quoted names
+
+
+def conversion(schema: str) -> str:
+    """Returns one statement that moves the revision of an older schema to a table of its own.
+
+    It changes nothing in a schema that has one, or that is not ours. ``alembic_version`` is
+    dropped when it holds our revision and nothing else; otherwise another application uses it.
+    """
+    inside = quoted(schema)
+    mine, legacy = f"{inside}.{VERSION_TABLE}", f"{inside}.{_LEGACY_TABLE}"
+    return block(f"""DECLARE
+    revision text;
+BEGIN
+    IF to_regnamespace({literal(inside)}) IS NULL OR to_regclass({literal(mine)}) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    revision := ({_legacy_revision_query(schema)});
+    IF revision IS NULL THEN
+        RETURN;
+    END IF;
+    CREATE TABLE {mine} (
+        version_num VARCHAR(32) NOT NULL CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY
+    );
+    INSERT INTO {mine} VALUES ('{_PREFIX}' || revision);
+    EXECUTE replace(
+        pg_get_functiondef({literal(f"{inside}.health_check()")}::regprocedure),
+        '{_LEGACY_TABLE}', '{VERSION_TABLE}'
+    );
+    IF to_regclass({literal(legacy)}) IS NOT NULL THEN
+        IF (SELECT array_agg(version_num::text) FROM {legacy}) = ARRAY[revision] THEN
+            DROP TABLE {legacy};
+        END IF;
+    END IF;
+END""")  # noqa: S608 - quoted names
+
+
 def _revision(connection: Connection, schema: str) -> str | None:
     table = f"{quoted(schema)}.{VERSION_TABLE}"
     exists = connection.scalar(text("SELECT to_regclass(:table) IS NOT NULL"), {"table": table})
-    return connection.scalar(text(_revision_query(schema))) if exists else None
+    query = _revision_query(schema) if exists else _legacy_revision_query(schema)
+    revision: str | None = connection.scalar(text(query.replace(":", r"\:")))
+    return revision
 
 
 def _move(
@@ -271,6 +348,7 @@ def _move(
 ) -> None:
     from alembic import command
 
+    revision = revision_id(revision)
     config = _alembic(schema, role, connection=connection)
     if _rank(revision) >= _rank(before.found or "base"):
         command.upgrade(config, revision)
@@ -283,11 +361,11 @@ def _rank(revision: str) -> int:
         return -1
     if revision == "head":
         return len(REVISIONS) - 1
-    if revision not in REVISIONS:
+    if revision_id(revision) not in REVISIONS:
         raise ConfigurationError(
             f"there is no revision {revision!r}: name one of {', '.join(REVISIONS)}, head or base"
         )
-    return REVISIONS.index(revision)
+    return REVISIONS.index(revision_id(revision))
 
 
 def _alembic(

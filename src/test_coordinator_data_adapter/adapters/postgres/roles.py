@@ -11,7 +11,10 @@ __all__ = [
     "APPLICATION_ROLE",
     "AUDITOR_ROLE",
     "OWNER_ROLE",
+    "block",
+    "creation",
     "grants",
+    "literal",
     "quoted",
     "role_statements",
 ]
@@ -36,12 +39,13 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """Returns ``text`` as a string constant of SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def _block(body: str) -> str:
-    """A block of PL/pgSQL, between marks that no name in it can end."""
+def block(body: str) -> str:
+    """Returns one anonymous block of PL/pgSQL; no name in ``body`` can end its quotes."""
     mark = next(mark for number in count() if (mark := f"$block{number or ''}$") not in body)
     return f"DO {mark}\n{body}\n{mark}"
 
@@ -52,9 +56,9 @@ def creation(schema: str) -> str:
     Its owner need not be allowed to create another: PostgreSQL asks for that right even where
     ``IF NOT EXISTS`` leaves nothing to do.
     """
-    return _block(
+    return block(
         f"""BEGIN
-    IF to_regnamespace({_literal(quoted(schema))}) IS NULL THEN
+    IF to_regnamespace({literal(quoted(schema))}) IS NULL THEN
         CREATE SCHEMA {quoted(schema)};
     END IF;
 END"""
@@ -73,37 +77,37 @@ def grants(schema: str, role: str, auditor: str = AUDITOR_ROLE) -> str:
     trail, seals = f"{inside}.audit_records", f"{inside}.audit_seals"
     tables = ", ".join(f"{inside}.{table}" for table in _TABLES)
     results = f"{inside}.{_RESULTS}"
-    return _block(f"""DECLARE
+    return block(f"""DECLARE
     own text;
 BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(role)})
-        AND to_regclass({_literal(f"{inside}.alembic_version")}) IS NOT NULL
-        AND to_regprocedure({_literal(f"{inside}.health_check()")}) IS NOT NULL
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = {literal(role)})
+        AND to_regclass({literal(f"{inside}.test_coordinator_adapter_version")}) IS NOT NULL
+        AND to_regprocedure({literal(f"{inside}.health_check()")}) IS NOT NULL
     THEN
         GRANT USAGE ON SCHEMA {inside} TO {to};
         GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {to};
         REVOKE ALL ON {results} FROM {to};
         GRANT SELECT, DELETE ON {results} TO {to};
         SELECT string_agg(quote_ident(attname), ', ') INTO own FROM pg_attribute
-        WHERE attrelid = to_regclass({_literal(results)}) AND attnum > 0
+        WHERE attrelid = to_regclass({literal(results)}) AND attnum > 0
             AND NOT attisdropped AND attname <> 'created_in';
         EXECUTE 'GRANT INSERT (' || own || '), UPDATE (' || own || ') ON '
-            || {_literal(results)} || ' TO ' || {_literal(to)};
-        GRANT SELECT ON {inside}.alembic_version TO {to};
+            || {literal(results)} || ' TO ' || {literal(to)};
+        GRANT SELECT ON {inside}.test_coordinator_adapter_version TO {to};
         GRANT EXECUTE ON FUNCTION {inside}.health_check() TO {to};
     END IF;
-    IF to_regclass({_literal(trail)}) IS NOT NULL THEN
-        IF EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(role)}) THEN
+    IF to_regclass({literal(trail)}) IS NOT NULL THEN
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = {literal(role)}) THEN
             REVOKE ALL ON {trail} FROM {to};
             GRANT SELECT ON {trail} TO {to};
         END IF;
-        IF EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(auditor)}) THEN
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = {literal(auditor)}) THEN
             GRANT USAGE ON SCHEMA {inside} TO {also};
             GRANT SELECT, DELETE ON {trail} TO {also};
         END IF;
     END IF;
-    IF to_regclass({_literal(seals)}) IS NOT NULL
-        AND EXISTS (SELECT FROM pg_roles WHERE rolname = {_literal(auditor)})
+    IF to_regclass({literal(seals)}) IS NOT NULL
+        AND EXISTS (SELECT FROM pg_roles WHERE rolname = {literal(auditor)})
     THEN
         GRANT SELECT, INSERT ON {seals} TO {also};
     END IF;
@@ -113,7 +117,7 @@ END""")  # noqa: S608 - quoted names
 def _create_role(role: str) -> str:
     # There is no CREATE ROLE IF NOT EXISTS, and roles are shared by all databases: another
     # administrator may be at it.
-    return _block(f"""BEGIN
+    return block(f"""BEGIN
     CREATE ROLE {quoted(role)} LOGIN;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END""")
@@ -121,25 +125,25 @@ END""")
 
 def _hand_over(inside: str, owner: str) -> str:
     """Give the owner what another role migrated before there was one."""
-    schema = f"to_regnamespace({_literal(inside)})"
-    return _block(f"""DECLARE
+    schema = f"to_regnamespace({literal(inside)})"
+    return block(f"""DECLARE
     thing text;
 BEGIN
-    IF to_regclass({_literal(f"{inside}.alembic_version")}) IS NOT NULL THEN
+    IF to_regclass({literal(f"{inside}.test_coordinator_adapter_version")}) IS NOT NULL THEN
         FOR thing IN SELECT oid::regclass FROM pg_class
             WHERE relnamespace = {schema} AND relkind = 'r'
         LOOP
-            EXECUTE 'ALTER TABLE ' || thing || ' OWNER TO ' || {_literal(owner)};
+            EXECUTE 'ALTER TABLE ' || thing || ' OWNER TO ' || {literal(owner)};
         END LOOP;
         FOR thing IN SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = {schema}
         LOOP
-            EXECUTE 'ALTER FUNCTION ' || thing || ' OWNER TO ' || {_literal(owner)};
+            EXECUTE 'ALTER FUNCTION ' || thing || ' OWNER TO ' || {literal(owner)};
         END LOOP;
     END IF;
 END""")  # noqa: S608 - quoted names
 
 
-_CLOSE_PUBLIC: Final = _block("""BEGIN
+_CLOSE_PUBLIC: Final = block("""BEGIN
     IF to_regnamespace('public') IS NOT NULL THEN
         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     END IF;
@@ -177,7 +181,7 @@ def role_statements(
     inside, on = quoted(schema), quoted(database)
     statements = [_create_role(owner), _create_role(role), _create_role(auditor)]
     statements += [
-        f"ALTER ROLE {quoted(role)} IN DATABASE {on} SET {setting} = {_literal(value)}"
+        f"ALTER ROLE {quoted(role)} IN DATABASE {on} SET {setting} = {literal(value)}"
         for setting, value in _TIMEOUTS.items()
     ]
     to = quoted(role)

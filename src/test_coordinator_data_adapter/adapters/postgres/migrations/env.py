@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from test_coordinator_data_adapter.adapters.postgres.migration import VERSION_TABLE
+from test_coordinator_data_adapter.adapters.postgres.migration import VERSION_TABLE, conversion
 from test_coordinator_data_adapter.adapters.postgres.roles import creation, grants, quoted
 
 attributes = context.config.attributes
@@ -20,6 +20,7 @@ context.configure(
 with context.begin_transaction():
     # A colon in a name stands for itself, and not for a parameter.
     context.execute(creation(schema).replace(":", r"\:"))
+    context.execute(conversion(schema).replace(":", r"\:"))
     # Temporary tables come last: what runs with the owner's rights must not take them for ours.
     context.execute(f"SET LOCAL search_path TO {quoted(schema)}, pg_temp")
     context.run_migrations()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0001"
+revision = "tcda_0001"
 down_revision = None
 
 _UPGRADE = (
@@ -226,13 +226,13 @@ _UPGRADE = (
     AS $$
         SELECT jsonb_build_object(
             'status', 'ok',
-            'revision', (SELECT max(version_num) FROM alembic_version),
+            'revision', (SELECT max(version_num) FROM test_coordinator_adapter_version),
             'tables', (
                 SELECT jsonb_object_agg(relname, pg_stat_get_live_tuples(oid))
                 FROM pg_class
                 WHERE relnamespace = current_schema()::regnamespace
                 AND relkind = 'r'
-                AND relname <> 'alembic_version'
+                AND relname <> 'test_coordinator_adapter_version'
             ),
             'server_time', statement_timestamp()
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "tcda_0002"
+down_revision = "tcda_0001"
 
 _UPGRADE = (
     """

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "tcda_0003"
+down_revision = "tcda_0002"
 
 
 class _Audited(NamedTuple):

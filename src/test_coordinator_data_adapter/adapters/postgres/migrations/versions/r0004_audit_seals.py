@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "tcda_0004"
+down_revision = "tcda_0003"
 
 _UPGRADE = """
     CREATE TABLE audit_seals (
