@@ -84,7 +84,9 @@ def postgres_backend(
             audit_actor=config.audit_actor,
             tls=tls,
         )
-        return PostgresBackend(settings, batch_size=config.batch_size, hooks_at=watch.hooks)
+        return PostgresBackend(
+            settings, batch_size=config.batch_size, hooks_at=watch.hooks, events=events
+        )
 
     supervised_by = partial(
         Supervisor,

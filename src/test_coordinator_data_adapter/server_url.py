@@ -14,6 +14,7 @@ from test_coordinator_data_adapter.errors import ConfigurationError
 __all__ = [
     "HostAndPort",
     "ServerUrl",
+    "host_and_port",
     "is_this_machine",
     "mask_password",
     "parse_server_url",
@@ -142,6 +143,11 @@ def is_this_machine(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def host_and_port(host: str, port: int) -> str:
+    """A server, for messages: "db.example:5432", "[::1]:5432", "/run/postgresql:5432"."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def mask_password(url: str) -> str:

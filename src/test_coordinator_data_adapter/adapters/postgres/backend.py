@@ -13,6 +13,7 @@ from test_coordinator_data_adapter.adapters.postgres.chaos_events import (
     PostgresChaosEventsRepository,
 )
 from test_coordinator_data_adapter.adapters.postgres.database import Database, ServerFacts
+from test_coordinator_data_adapter.adapters.postgres.endpoint import warn_unencrypted
 from test_coordinator_data_adapter.adapters.postgres.migration import SchemaState, schema_state
 from test_coordinator_data_adapter.adapters.postgres.retention import (
     PostgresRetentionRepository,
@@ -25,6 +26,7 @@ from test_coordinator_data_adapter.adapters.postgres.test_results import (
 from test_coordinator_data_adapter.adapters.postgres.test_runs import PostgresTestRunsRepository
 from test_coordinator_data_adapter.errors import UnavailableError
 from test_coordinator_data_adapter.models.values import JsonValue
+from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.observation import HooksAt, no_hooks
 
 __all__ = ["OpenPostgres", "PostgresBackend", "SessionMaker"]
@@ -72,6 +74,7 @@ class PostgresBackend:
         *,
         batch_size: int = 100,
         hooks_at: HooksAt = no_hooks,
+        events: EventLog | None = None,
     ) -> None:
         """Know where it is; nothing is opened yet.
 
@@ -79,10 +82,14 @@ class PostgresBackend:
             settings: where, and how to treat it.
             batch_size: rows that travel at once in streams.
             hooks_at: hands out what is to be called, once it is known where PostgreSQL is.
+            events: where it is logged, once, that a connection to another machine is not
+                encrypted.
         """
         self._settings = settings
         self._batch_size = batch_size
         self._hooks_at = hooks_at
+        self._events = events
+        self._has_warned = False
         self._opened: OpenPostgres | None = None
         self._learned: dict[str, JsonValue] = {}
 
@@ -108,7 +115,9 @@ class PostgresBackend:
         Raises:
             AdapterError: PostgreSQL cannot be used.
         """
-        database = Database(self._settings, hooks_at=self._hooks_at)
+        database = Database(
+            self._settings, hooks_at=self._hooks_at, on_unencrypted=self._on_unencrypted
+        )
         try:
             facts = await database.ping()
             (await self._learn(database, facts)).require_current()
@@ -157,9 +166,15 @@ class PostgresBackend:
             "read_only": facts.in_recovery or facts.read_only,
             "tls": facts.tls,
             "schema_revision": {"found": state.found, "wanted": state.wanted},
-            "warnings": [*_durability_warnings(facts)],
+            "warnings": [*_encryption_warnings(database), *_durability_warnings(facts)],
         }
         return state
+
+    def _on_unencrypted(self, warning: str) -> None:
+        # A backend that is opened again, such as while its schema is missing, repeats nothing.
+        if not self._has_warned:
+            self._has_warned = True
+            warn_unencrypted(warning, self._events)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -169,6 +184,11 @@ class PostgresBackend:
             if opened.database.hooks.on_pool is not None:
                 opened.database.hooks.on_pool(None)
             await opened.aclose()
+
+
+def _encryption_warnings(database: Database) -> Iterator[JsonValue]:
+    if database.encryption_warning is not None:
+        yield database.encryption_warning
 
 
 def _durability_warnings(facts: ServerFacts) -> Iterator[JsonValue]:

@@ -108,6 +108,7 @@ class Database:
         settings: DatabaseSettings,
         *,
         hooks_at: HooksAt = no_hooks,
+        on_unencrypted: Callable[[str], object] | None = None,
         random: Callable[[], float] = randomness.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         backoff: Backoff = Backoff(),  # noqa: B008 - immutable
@@ -117,6 +118,8 @@ class Database:
         Args:
             settings: which database, and how to treat it.
             hooks_at: hands out what is to be called, once it is known where the database is.
+            on_unencrypted: is called with a warning when a connection to another machine is not
+                encrypted; it is logged unless given.
             random: draws the pauses between repeats, from 0 to 1.
             sleep: waits through them.
             backoff: bounds them.
@@ -125,7 +128,9 @@ class Database:
             ConfigurationError: the URL or the TLS settings make no sense.
         """
         self._settings: Final = settings
-        self._endpoint: Final = Endpoint.of(settings.url, settings.tls)
+        self._endpoint: Final = Endpoint.of(
+            settings.url, settings.tls, on_unencrypted=on_unencrypted
+        )
         self._connections: Final = Connections(settings, self._endpoint)
         self.tell: Final = Teller(settings.audit_actor)
         self.hooks: Final = hooks_at(self.place)
@@ -157,6 +162,11 @@ class Database:
     def tls_mode(self) -> TlsMode:
         """What is demanded of TLS; whether a connection is encrypted is among the facts."""
         return self._endpoint.tls.mode
+
+    @property
+    def encryption_warning(self) -> str | None:
+        """What is wrong with the encryption of the connections, if anything is."""
+        return self._endpoint.encryption_warning
 
     async def aclose(self) -> None:
         """Close every connection without waiting for the server; trips under way fail."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from getpass import getuser
@@ -14,12 +15,20 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 from sqlalchemy.engine import URL
 
+from test_coordinator_data_adapter.adapters.postgres.cleartext_guard import GuardedLoop
 from test_coordinator_data_adapter.adapters.postgres.translation import TlsRefusedError
 from test_coordinator_data_adapter.errors import ConfigurationError
-from test_coordinator_data_adapter.server_url import ServerUrl, parse_server_url, postgres_hosts
+from test_coordinator_data_adapter.resilience.events import EventLog
+from test_coordinator_data_adapter.server_url import (
+    ServerUrl,
+    host_and_port,
+    is_this_machine,
+    parse_server_url,
+    postgres_hosts,
+)
 from test_coordinator_data_adapter.tls import TLS_MODES, TlsMode, TlsSettings, strictest
 
-__all__ = ["Endpoint", "user_and_database"]
+__all__ = ["Endpoint", "user_and_database", "warn_unencrypted"]
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -76,6 +85,7 @@ class Endpoint:
         url: ServerUrl,
         tls: TlsSettings,
         environment: Mapping[str, str],
+        on_unencrypted: Callable[[str], object],
     ) -> None:
         """Merge what the URL, the settings and libpq's environment variables say."""
         if url.scheme not in _SCHEMES:
@@ -93,13 +103,20 @@ class Endpoint:
         self.application_name: Final = given.get("application_name")
         self._target: Final = given.get("target_session_attrs", options.get("target_session_attrs"))
         self._password: Final = url.password
+        self._on_unencrypted = on_unencrypted
+        self._unencrypted: str | None = None
         sockets = all(host.startswith("/") for host, _ in self.hosts)
         encrypts = self.tls.mode != "disable" and not sockets
         self._context: Final = self.tls.context("postgres_tls") if encrypts else None
 
     @classmethod
     def of(
-        cls, text: str, tls: TlsSettings, environment: Mapping[str, str] = os.environ
+        cls,
+        text: str,
+        tls: TlsSettings,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        on_unencrypted: Callable[[str], object] | None = None,
     ) -> Endpoint:
         """Parse a URL.
 
@@ -112,12 +129,15 @@ class Endpoint:
             text: the URL.
             tls: what the settings say of TLS.
             environment: where libpq's variables are looked up.
+            on_unencrypted: is called with a warning when a connection to another machine is not
+                encrypted, once until one is; it is logged unless given.
 
         Raises:
             ConfigurationError: the URL cannot be parsed, has an option that is unknown or contains
                 a secret, or the TLS files cannot be used. The URL is never quoted.
         """
-        return cls(parse_server_url(text, subject=_SUBJECT), tls, environment)
+        url = parse_server_url(text, subject=_SUBJECT)
+        return cls(url, tls, environment, on_unencrypted or warn_unencrypted)
 
     @property
     def url(self) -> URL:
@@ -140,6 +160,8 @@ class Endpoint:
 
         Raises:
             TlsRefusedError: TLS is demanded and the server does not support it.
+            ConfigurationError: a server on another machine asks for the password in clear text
+                on an unencrypted connection.
             Exception: as the driver raised it.
         """
         loop = asyncio.get_running_loop()
@@ -162,19 +184,66 @@ class Endpoint:
         assert failure is not None  # noqa: S101 - there is at least one server
         raise failure
 
+    @property
+    def encryption_warning(self) -> str | None:
+        """What is wrong with the encryption of the connection opened last, if anything is."""
+        if self._unencrypted is None:
+            return None
+        return (
+            f"the connection to {self._unencrypted} is not encrypted: enable TLS there, and set"
+            ' postgres_tls to "require" or "verify-full"'
+        )
+
     async def _connect_to(self, host: str, port: int, options: Mapping[str, Any]) -> Connection:
         connect = partial(asyncpg.connect, **{**options, "host": host or None, "port": port})
-        if self._context is None or host.startswith("/"):
+        if host.startswith("/"):
             return await connect(ssl=False, direct_tls=False)
-        if self.tls.mode == "prefer":
-            return await connect(ssl="prefer")
+        failure: Exception | None = None
+        if self._context is not None:
+            try:
+                connection = await connect(ssl=self._context)
+            except Exception as error:
+                if self.tls.is_demanded:
+                    # The driver raises the same without TLS support and for a lost connection.
+                    if type(error) is ConnectionError:
+                        await _require_tls_support(host, port)
+                    raise
+                if not _may_work_unencrypted(error):
+                    raise
+                failure = error
+            else:
+                self._unencrypted = None
+                return connection
         try:
-            return await connect(ssl=self._context)
-        except ConnectionError as error:
-            # The driver raises the same for a server without TLS and for a lost connection.
-            if type(error) is ConnectionError:
-                await _require_tls_support(host, port)
-            raise
+            return await self._connect_unencrypted(host, port, connect)
+        except OSError as error:
+            # An answer says more than that none comes any more.
+            raise (failure if isinstance(failure, asyncpg.PostgresError) else error) from None
+
+    async def _connect_unencrypted(
+        self, host: str, port: int, connect: Callable[..., Awaitable[Connection]]
+    ) -> Connection:
+        if is_this_machine(host):
+            return await connect(ssl=False, direct_tls=False)
+        server = host_and_port(host, port)
+        if self.tls.mode == "disable":
+            connection = await connect(ssl=False, direct_tls=False)
+        else:
+            loop = GuardedLoop(asyncio.get_running_loop())
+            try:
+                connection = await connect(ssl=False, direct_tls=False, loop=loop)
+            except Exception:
+                if loop.refused:
+                    raise ConfigurationError(
+                        f"{server} asks for the password in clear text over an unencrypted"
+                        " connection: enable TLS there or change its authentication to"
+                        ' scram-sha-256; postgres_tls "disable" allows it'
+                    ) from None
+                raise
+        if self._unencrypted is None:
+            self._unencrypted = server
+            self._on_unencrypted(self.encryption_warning or "")
+        return connection
 
 
 def user_and_database(text: str) -> tuple[str, str]:
@@ -187,6 +256,11 @@ def user_and_database(text: str) -> tuple[str, str]:
     if url.scheme not in _SCHEMES:
         raise ConfigurationError(f"{_SUBJECT} must begin with postgresql://")
     return url.username or "", url.path
+
+
+def warn_unencrypted(warning: str, events: EventLog | None = None) -> None:
+    """Log that a connection to another machine is not encrypted."""
+    (events or EventLog()).warning("connection_not_encrypted", backend="postgres", warning=warning)
 
 
 def _system_user() -> str:
@@ -243,6 +317,17 @@ def _merge(
 def _path(value: str | None) -> Path | None:
     # "system" is libpq's word for the authorities that the machine trusts, which is our default.
     return None if value in {None, "", "system"} else Path(str(value)).expanduser()
+
+
+def _may_work_unencrypted(error: Exception) -> bool:
+    """Whether the attempt failed because of TLS, as far as the error tells."""
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        # Such as a rule of the server for unencrypted connections only; a wrong password is
+        # wrong without TLS too.
+        return not isinstance(error, asyncpg.InvalidPasswordError)
+    if isinstance(error, ConnectionRefusedError):
+        return False
+    return isinstance(error, ConnectionError | ssl.SSLError)
 
 
 async def _require_tls_support(host: str, port: int) -> None:

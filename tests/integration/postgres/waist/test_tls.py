@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -57,6 +58,8 @@ def encrypted(
         },
         hba=[
             "hostssl all guest 127.0.0.1/32 cert",
+            "hostnossl all plain 127.0.0.1/32 scram-sha-256",
+            "hostssl all plain 127.0.0.1/32 reject",
             "host all all 127.0.0.1/32 scram-sha-256",
         ],
     )
@@ -65,13 +68,14 @@ def encrypted(
     server.add_file("server.key", issued.private_key_pem.bytes())
     server.add_file("ca.pem", authority.cert_pem.bytes())
     with server:
-        asyncio.run(add_guest(server))
+        asyncio.run(add_role(server, "guest"))
+        asyncio.run(add_role(server, "plain", "PASSWORD 'guessed'"))
         yield server
 
 
-async def add_guest(server: ThrowawayPostgres) -> None:
+async def add_role(server: ThrowawayPostgres, name: str, options: str = "") -> None:
     connection = await asyncpg.connect(server.url().replace("+asyncpg", ""))
-    await connection.execute("CREATE ROLE guest LOGIN")
+    await connection.execute(f"CREATE ROLE {name} LOGIN {options}")
     await connection.close()
 
 
@@ -245,3 +249,136 @@ async def test_a_connection_that_breaks_off_during_the_handshake_is_an_outage(ma
         with pytest.raises(UnavailableError):
             await database.ping()
         await hanging_up
+
+
+# Linux and macOS connect 0.0.0.0 to this machine, but nobody can tell that from the address.
+
+OTHER_MACHINE = "0.0.0.0"  # noqa: S104 - nothing is bound to it
+CLEARTEXT_REQUEST = b"R\0\0\0\x08\0\0\0\x03"
+AUTHENTICATED = b"R\0\0\0\x08\0\0\0\0"
+PARAMETER = b"S\0\0\0\x19server_encoding\0UTF8\0"
+
+
+@pytest.fixture(scope="module")
+def cleartext(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThrowawayPostgres]:
+    """A server without TLS that asks the role guest for its password in clear text."""
+    server = ThrowawayPostgres(
+        tmp_path_factory.mktemp("cleartext"),
+        hba=[
+            "host all guest 127.0.0.1/32 password",
+            "host all all 127.0.0.1/32 scram-sha-256",
+        ],
+    )
+    with server:
+        asyncio.run(add_role(server, "guest", "PASSWORD 'guessed'"))
+        yield server
+
+
+@asynccontextmanager
+async def pretending(parts: list[bytes]) -> AsyncIterator[tuple[int, bytearray]]:
+    """Refuses TLS, answers the start-up message by some bytes, and notes what comes back."""
+    received = bytearray()
+    answering: set[asyncio.Task[None]] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.add(asyncio.current_task())
+        with suppress(ConnectionError):
+            length = int.from_bytes(await reader.readexactly(4), "big")
+            await reader.readexactly(length - 4)
+            answers = [b"N"] if length == len(b"12345678") else parts
+            for part in answers:
+                writer.write(part)
+                await asyncio.sleep(0.01)
+            received.extend(await reader.read())
+        writer.transport.abort()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1], received
+    await asyncio.wait(answering)
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [CLEARTEXT_REQUEST],
+        [CLEARTEXT_REQUEST[:3], CLEARTEXT_REQUEST[3:]],
+        [AUTHENTICATED + CLEARTEXT_REQUEST],
+        [AUTHENTICATED + PARAMETER[:9], PARAMETER[9:] + CLEARTEXT_REQUEST],
+    ],
+    ids=["at once", "in two parts", "after authentication", "after a parameter"],
+)
+async def test_a_password_is_not_sent_in_clear_text_to_another_machine(make_database, parts):
+    async with pretending(parts) as (port, received):
+        database = make_database(f"postgresql://guest:guessed@{OTHER_MACHINE}:{port}/tests")
+        with pytest.raises(ConfigurationError, match="clear text"):
+            await database.ping()
+
+    assert received == b""
+
+
+async def test_a_real_server_that_asks_for_clear_text_is_refused_by_name(make_database, cleartext):
+    url = cleartext.url(user="guest", password="guessed", host=OTHER_MACHINE)
+    database = make_database(url, schema="public")
+
+    with pytest.raises(ConfigurationError, match=rf"0\.0\.0\.0:{cleartext.port} .*scram-sha-256"):
+        await database.ping()
+
+
+@pytest.mark.parametrize(("host", "mode"), [(OTHER_MACHINE, "disable"), ("127.0.0.1", "prefer")])
+async def test_clear_text_is_for_this_machine_or_on_request(make_database, cleartext, host, mode):
+    url = cleartext.url(user="guest", password="guessed", host=host)
+    database = make_database(url, tls=TlsSettings(mode), schema="public")
+
+    assert (await database.ping()).tls is None
+
+
+async def test_an_unencrypted_connection_to_another_machine_is_one_warning(
+    make_database, cleartext, caplog
+):
+    database = make_database(cleartext.url(host=OTHER_MACHINE), schema="public")
+
+    await asyncio.gather(*(database.ping() for _ in range(4)))
+
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("connection_not_encrypted backend='postgres'")
+    assert f"to {OTHER_MACHINE}:{cleartext.port} is not encrypted" in record.getMessage()
+    assert cleartext.password not in caplog.text
+    assert database.encryption_warning is not None
+
+
+async def test_an_unencrypted_connection_to_this_machine_is_no_warning(
+    make_database, cleartext, caplog
+):
+    database = make_database(cleartext.url(), schema="public")
+
+    await database.ping()
+
+    assert database.encryption_warning is None
+    assert not caplog.records
+
+
+@NEEDS_TLS
+async def test_an_encrypted_connection_to_another_machine_is_no_warning(
+    make_database, encrypted, caplog
+):
+    database = make_database(encrypted.url(host=OTHER_MACHINE), schema="public")
+
+    assert (await database.ping()).tls is not None
+    assert database.encryption_warning is None
+    assert not caplog.records
+
+
+@NEEDS_TLS
+async def test_a_rule_for_unencrypted_connections_only_is_followed_where_tls_is_preferred(
+    make_database, encrypted
+):
+    url = encrypted.url(user="plain", password="guessed")
+    preferred = make_database(url, tls=TlsSettings("prefer"), schema="public")
+    required = make_database(url, tls=TlsSettings("require"), schema="public")
+
+    assert (await preferred.ping()).tls is None
+    with pytest.raises(ConfigurationError):
+        await required.ping()
