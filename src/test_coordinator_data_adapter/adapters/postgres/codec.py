@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["moment_text", "speak_json", "speak_text", "speak_usually"]
+__all__ = ["moment_text", "set_jsonb_codec", "set_text_timestamps"]
 
 # The session's settings that the text of a value depends on, as the server reports them.
 _FORMAT: Final[Mapping[str, str]] = {
@@ -26,7 +26,7 @@ _FORMAT: Final[Mapping[str, str]] = {
 _SET_FORMAT: Final = "; ".join(f"SET {name} TO '{value}'" for name, value in _FORMAT.items())
 
 
-async def speak_json(connection: Connection) -> None:
+async def set_jsonb_codec(connection: Connection) -> None:
     """Have a connection write and read jsonb the way this library wants it."""
     await connection.set_type_codec(
         "jsonb",
@@ -37,15 +37,14 @@ async def speak_json(connection: Connection) -> None:
     )
 
 
-async def speak_text(connection: Connection) -> None:
+async def set_text_timestamps(connection: Connection) -> None:
     """Have a connection write and read times as text, in UTC.
 
     The driver makes a time of a number of microseconds by two objects and an addition, which is
     more than half of what a row of results costs it; its text is read by one call.
     """
     settings = connection.get_settings()
-    # The server tells of every change by itself; a session that had the connection may have made
-    # one, and a pooler in between may have kept these to itself.
+    # A pooler in between may have kept these settings to itself.
     reported = ((getattr(settings, name, ""), value) for name, value in _FORMAT.items())
     if not all(now.startswith(value) for now, value in reported):
         await connection.execute(_SET_FORMAT)
@@ -56,18 +55,6 @@ async def speak_text(connection: Connection) -> None:
         decoder=datetime.fromisoformat,
         format="text",
     )
-
-
-def speak_usually(connection: Connection) -> None:
-    """Let a connection write and read times as the driver does, also within rows and ranges."""
-    step = connection.reset_type_codec("timestamptz", schema="pg_catalog")
-    try:
-        # For a type of PostgreSQL's own the driver waits for nothing, and here nobody could.
-        step.send(None)
-    except StopIteration:
-        return
-    step.close()
-    connection.terminate()
 
 
 def moment_text(moment: datetime) -> str:

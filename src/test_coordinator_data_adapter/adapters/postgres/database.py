@@ -291,12 +291,12 @@ class Database:
         repeats: _Repeats | None = None
         while True:
             asked = sent = monotonic()
-            lease = connections.take(sent)
+            lease = connections.acquire_idle(sent)
             if lease is None or (statement.writes and sent - lease.idle_since > _JUST_USED):
                 lease = await self._ready(statement, lease, patience)
                 sent = monotonic()
                 patience -= sent - asked
-            connections.watch(lease, sent + left)
+            connections.set_deadline(lease, sent + left)
             again = repeats is not None
             try:
                 answer = await verb(lease.connection, statement.sql, *parameters)
@@ -314,7 +314,7 @@ class Database:
             else:
                 now = monotonic()
                 took = now - sent
-                (keep or connections.give_back)(lease, now)
+                (keep or connections.release)(lease, now)
                 observer = self._observer
                 if took < observer.plain_below and sent == asked and not again:
                     observer.on_plain_trip(statement.sql, took)
@@ -350,14 +350,14 @@ class Database:
             raise
         finally:
             # Whoever was cancelled, or could not even roll back, leaves it open: it is cut then.
-            self._connections.give_back(lease, monotonic())
+            self._connections.release(lease, monotonic())
 
     async def _lease(self, statement: Statement, patience: float) -> Lease:
         if self._closed:
             raise UnavailableError("closed: open the factory again", entity=statement.entity)
         began = monotonic()
         try:
-            return await self._connections.lease(patience)
+            return await self._connections.acquire(patience)
         except AdapterError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever keeps a connection from opening
@@ -386,11 +386,11 @@ class Database:
                 for _ in range(_TURNS_TO_NOTICE):
                     await asyncio.sleep(0)
             except BaseException:
-                self._connections.give_back(lease, lease.idle_since)
+                self._connections.release(lease, lease.idle_since)
                 raise
             if not lease.connection.is_closed():
                 return lease
-            self._connections.discard(lease)
+            self._connections.abort(lease)
         return await self._lease(statement, patience)
 
     def _settle(
@@ -413,13 +413,13 @@ class Database:
                 error, phase=Phase.SENT, writes=statement.writes, entity=statement.entity
             )
         if told is None or told.sqlstate is None or told.sqlstate in USELESS:
-            self._connections.discard(lease)
+            self._connections.abort(lease)
         else:
-            self._connections.give_back(lease, now)
+            self._connections.release(lease, now)
         unreadable = isinstance(told, DataIntegrityError)
         if told is not None and lease.connection.is_closed() and not unreadable:
             # What was lost here is lost everywhere: a restarted server, a cut network.
-            self._connections.distrust(sent)
+            self._connections.expire_connections_before(sent)
         if now - sent >= self._observer.threshold:
             self._observer.tell(
                 statement,

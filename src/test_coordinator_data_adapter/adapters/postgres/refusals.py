@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Refusals"]
+__all__ = ["TooManyConnectionsBackoff"]
 
 # The pause after the first refusal, in seconds; each further one doubles it, up to the longest.
 _FIRST: Final = 0.05
@@ -18,11 +18,11 @@ _LONGEST: Final = 1.0
 _LINGERING: Final = 0.4
 
 
-class Refusals:
+class TooManyConnectionsBackoff:
     """The refusals since a connection was last opened, or failed to open for another reason.
 
     Args:
-        over: called whenever a pause is over.
+        over: called whenever a pause ends.
     """
 
     def __init__(self, over: Callable[[], object]) -> None:
@@ -54,7 +54,7 @@ class Refusals:
             self._timer = loop.call_later(self._pause, self._end)
         return max(0.0, self._timer.when() - loop.time())
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Forget them: the server is not full, or there is no telling."""
         self._pause = 0.0
         if self._timer is not None:

@@ -120,7 +120,9 @@ class Transaction:
         limit: float | None = None,
     ) -> _AnswerT:
         sent = monotonic()
-        self._connections.watch(self._lease, sent + (self._limit if limit is None else limit))
+        self._connections.set_deadline(
+            self._lease, sent + (self._limit if limit is None else limit)
+        )
         answer: _AnswerT | None = None
         told: AdapterError | None = None
         abandoned = False

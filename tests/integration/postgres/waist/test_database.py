@@ -721,15 +721,50 @@ async def test_whoever_waits_is_counted(make_database, url):
     assert database.pool_use() == PoolUse(size=1, limit=1, open=1, in_use=0, waiting=0)
 
 
-async def test_a_session_gets_the_only_connection_although_it_was_leased(make_database, url):
+async def test_sessions_and_statements_share_the_limit_of_the_pool(
+    make_database, url, administrator
+):
     database = make_database(url, pool_size=1, max_overflow=0)
-    pid = (await database.fetch_one(PID))["pid"]
 
-    async with database.session_maker()() as session:
-        in_session = await session.scalar(text("SELECT pg_backend_pid()"))
+    for _ in range(3):
+        await database.fetch_one(SELECT_ONE)
+        async with database.session_maker()() as session:
+            assert await session.scalar(text("SELECT 1")) == 1
+            assert database.pool_use() == PoolUse(size=1, limit=1, open=1, in_use=1, waiting=0)
 
-    assert in_session == pid
-    assert (await database.fetch_one(PID))["pid"] == pid
+    async def connected():
+        return len(await backends(administrator, database))
+
+    assert await eventually(connected, 1) == 1
+
+
+async def test_sessions_keep_their_connections_while_nobody_else_needs_them(make_database, url):
+    database = make_database(url, pool_size=2, max_overflow=0)
+
+    async def pid():
+        async with database.session_maker()() as session:
+            return await session.scalar(text("SELECT pg_backend_pid()"))
+
+    first = await pid()
+    await database.fetch_one(SELECT_ONE)
+
+    assert await pid() == first
+
+
+async def test_a_session_cancelled_while_it_connects_leaves_its_room_to_others(make_database, url):
+    async def ask(database):
+        async with database.session_maker()() as session:
+            await session.scalar(text("SELECT 1"))
+
+    for milliseconds in (0, 2, 4, 8, 16):
+        database = make_database(url, pool_size=1, max_overflow=0, connect_timeout=2.0)
+        session = asyncio.create_task(ask(database))
+        await asyncio.sleep(milliseconds / 1000)
+        session.cancel()
+        await asyncio.wait([session])
+
+        assert (await database.fetch_one(SELECT_ONE))["one"] == 1
+        await database.aclose()
 
 
 async def test_a_session_that_waits_gets_what_a_statement_gives_back(make_database, url):
@@ -761,7 +796,8 @@ async def test_sessions_and_statements_are_served_by_turns(make_database, url):
 
     async with database.transaction():
         waiting = [asyncio.create_task(call()) for call in (session, statement) * 4]
-        await eventually(lambda: asyncio.sleep(0, database.pool_use().waiting), 8)
+        # Beyond the limit, sessions wait in the queue of their engine.
+        await eventually(lambda: asyncio.sleep(0, database.pool_use().waiting), 5)
     await asyncio.gather(*waiting)
 
     assert sorted(served) == ["session"] * 4 + ["statement"] * 4
@@ -1119,18 +1155,19 @@ async def test_closing_while_connections_are_opened_leaves_no_error_that_nobody_
     assert unseen == []
 
 
-async def test_what_the_pool_says_of_itself_is_said_under_the_name_of_sqlalchemy(
-    make_database, url, caplog
-):
+async def test_the_pool_logs_nothing_of_its_own(make_database, url, caplog):
     caplog.set_level("DEBUG", logger="sqlalchemy")
     caplog.set_level("DEBUG", logger="test_coordinator_data_adapter")
     database = make_database(url)
     await database.fetch(SELECT_ONE)
+    before = list(caplog.records)
+    async with database.session_maker()() as session:
+        await session.scalar(text("SELECT 1"))
 
     await database.aclose()
 
-    pool = {record.name.partition(".")[0] for record in caplog.records}
-    assert pool == {"sqlalchemy"}
+    assert before == []
+    assert {record.name.partition(".")[0] for record in caplog.records} == {"sqlalchemy"}
 
 
 async def test_after_closing_nothing_is_sent_and_nothing_is_left(make_database, url, administrator):
