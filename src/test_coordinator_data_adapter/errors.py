@@ -126,6 +126,16 @@ class ConflictError(AdapterError):
         )
 
     @classmethod
+    def registration_ended(cls, service_id: str) -> Self:
+        """The error every backend raises when a registration comes after its own end."""
+        return cls(
+            f"service {service_id!r}: the registrations under this token have been ended:"
+            " register under another token",
+            entity="service",
+            id=service_id,
+        )
+
+    @classmethod
     def too_many_stale(cls, stale: int, registered: int) -> Self:
         """The error every backend raises when a removal would take more than it may."""
         return cls(

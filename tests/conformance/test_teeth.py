@@ -492,10 +492,40 @@ class HeartbeatsThatRegister(StubServiceDiscoveryRepository):
         return await self.register(found.model_copy(update={"last_seen": self._store.clock()}))
 
 
-@must_be_noticed(ServiceDiscoverySuite, "test_a_heartbeat_never_sets_the_time_last_seen_back")
-class HeartbeatsThatSetTimeBack(StubServiceDiscoveryRepository):
+@must_be_noticed(ServiceDiscoverySuite, "test_a_heartbeat_corrects_a_time_last_seen_that_is_ahead")
+class HeartbeatsThatNeverSetTimeBack(StubServiceDiscoveryRepository):
     async def update_heartbeat(self, service_id):
-        return self._services.change(service_id, lambda _: {"last_seen": self._store.clock()})
+        now = self._store.clock()
+        return self._services.change(
+            service_id, lambda stored: {"last_seen": max(stored.last_seen, now)}
+        )
+
+
+@must_be_noticed(
+    ServiceDiscoverySuite,
+    "test_a_service_seen_ahead_of_now_by_more_than_the_threshold_is_not_healthy",
+)
+class TrustsTimestampsAheadOfNow(StubServiceDiscoveryRepository):
+    async def is_service_healthy(self, service_id, threshold_seconds):
+        service = await self.get_service_by_id(service_id)
+        silent_for = self._store.clock() - service.last_seen
+        return silent_for <= timedelta(seconds=threshold_seconds)
+
+
+@must_be_noticed(ServiceDiscoverySuite, "test_a_token_leaves_the_registration_of_a_successor")
+class DeregistersWhoeverIsRegistered(StubServiceDiscoveryRepository):
+    async def deregister_with_token(self, service_id, token):
+        return await self.deregister(service_id)
+
+
+@must_be_noticed(
+    ServiceDiscoverySuite,
+    "test_a_registration_that_comes_after_its_own_end_leaves_nothing_behind",
+)
+class ForgetsWhatHasEnded(StubServiceDiscoveryRepository):
+    async def register_with_token(self, service, token):
+        self._store.ended_registrations.clear()
+        return await super().register_with_token(service, token)
 
 
 @must_be_noticed(

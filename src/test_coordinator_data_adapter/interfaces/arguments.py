@@ -41,6 +41,7 @@ __all__ = [
     "offset_of",
     "page_limit",
     "reason",
+    "registration_token",
     "seconds",
     "sum_out_of_range",
     "text",
@@ -64,6 +65,7 @@ OneOrMore: TypeAlias = _ValueT | Collection[_ValueT]
 
 _IDENTIFIER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 _KEY: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_KEY_LENGTH}}}")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TEXT: Final = re.compile(r"[^\x00\ud800-\udfff]*")
 # What a Redis glob consists of: an escaped character, a class, a run of stars, or a character.
 _GLOB_PART: Final = re.compile(
@@ -84,6 +86,13 @@ def identifier(value: object, field: str) -> str:
         field,
         "must be text of 1 to 255 characters without control characters or lone surrogates",
     )
+
+
+def registration_token(value: object) -> str:
+    """What names a registration: 1 to 64 letters, digits, hyphens and underscores."""
+    if isinstance(value, str) and _TOKEN.fullmatch(value):
+        return value
+    raise _refused("token", "must be 1 to 64 letters, digits, hyphens and underscores")
 
 
 def reason(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 
 from test_coordinator_data_adapter.models.service import ServiceInfo
@@ -15,26 +16,52 @@ class ServiceDiscoveryRepository(ABC):
     * What goes in and what comes out is a copy.
     * Lists are ordered by (registered_at, service_id), ids by code point.
     * "Now" is the clock of the client that calls: keep the clocks of the family together.
-    * A registration that neither was renewed nor beat for 24 hours may be forgotten by
-      the backend; it is never forgotten earlier.
+      Where they differ, the next heartbeat corrects what an earlier one has set.
+    * A registration that was neither renewed nor confirmed by a heartbeat for 24 hours may
+      be forgotten by the backend; it is never forgotten earlier, unless the backend evicts
+      keys. What a registration consists of is complete again after its next heartbeat.
     * Bad input is an `InvalidValueError`; nothing was sent. A live backend also raises
       `UnavailableError`, `OutcomeUnknownError`, `OverloadedError`, `ConfigurationError`
       or `DataIntegrityError`, each within its deadline.
     """
 
     @abstractmethod
-    async def register(self, service: ServiceInfo) -> ServiceInfo:
-        """Make an instance known exactly as given, ``last_seen`` included.
+    async def register_with_token(self, service: ServiceInfo, token: str) -> ServiceInfo:
+        """Register an instance as `register` does, under a token that names this registration.
 
-        Again with the same id replaces what was registered.
+        A process that keeps one token for its lifetime can end its own registration without
+        touching that of a successor: see `deregister_with_token`.
+
+        Args:
+            service: the instance.
+            token: 1 to 64 letters, digits, hyphens and underscores, unique to the caller.
 
         Returns:
             What is now registered.
+
+        Raises:
+            ConflictError: `deregister_with_token` has ended this token's registrations of the
+                instance; nothing was registered.
         """
 
     @abstractmethod
     async def deregister(self, service_id: str) -> bool:
-        """Forget an instance. True when it was known."""
+        """Remove an instance, whoever has registered it. True when it was registered."""
+
+    @abstractmethod
+    async def deregister_with_token(self, service_id: str, token: str) -> bool:
+        """End the registrations of an instance that were made under a token, and no others.
+
+        For an hour, none can be made under it: a registration that was sent before, and that
+        reaches the backend after this call, has no effect.
+
+        Args:
+            service_id: the instance.
+            token: the one that was given to `register_with_token`.
+
+        Returns:
+            True when the instance was registered under that token.
+        """
 
     @abstractmethod
     async def get_service_by_id(self, service_id: str) -> ServiceInfo | None:
@@ -50,7 +77,7 @@ class ServiceDiscoveryRepository(ABC):
 
     @abstractmethod
     async def update_heartbeat(self, service_id: str) -> ServiceInfo:
-        """A sign of life: ``last_seen`` becomes now, unless it lies ahead already.
+        """A sign of life: ``last_seen`` becomes now, also where it was ahead of now.
 
         Atomic: it never brings back an instance that was deregistered meanwhile.
 
@@ -67,7 +94,8 @@ class ServiceDiscoveryRepository(ABC):
     ) -> int:
         """Forget every instance that was last seen more than so many seconds ago.
 
-        An instance that beats meanwhile stays.
+        An instance that sends a heartbeat meanwhile stays, and so does one whose
+        ``last_seen`` is ahead of now.
 
         Args:
             threshold_seconds: 0 or more.
@@ -89,7 +117,24 @@ class ServiceDiscoveryRepository(ABC):
 
     @abstractmethod
     async def is_service_healthy(self, service_id: str, threshold_seconds: float) -> bool:
-        """Whether it is registered and was seen within so many seconds, bounds included."""
+        """Whether it is registered and its ``last_seen`` is close to now.
+
+        Args:
+            service_id: the instance.
+            threshold_seconds: how many seconds ``last_seen`` may differ from now, bounds
+                included, in either direction: a timestamp that is far ahead comes from a
+                clock that was wrong, and proves nothing about the service.
+        """
+
+    async def register(self, service: ServiceInfo) -> ServiceInfo:
+        """Register an instance exactly as given, ``last_seen`` included.
+
+        Registering the same id again replaces what was registered.
+
+        Returns:
+            What is now registered.
+        """
+        return await self.register_with_token(service, secrets.token_hex(8))
 
     async def get_service_by_name(self, service_name: str) -> ServiceInfo | None:
         """The instance of that service seen last (of equals, the one listed first), or None."""

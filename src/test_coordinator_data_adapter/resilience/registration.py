@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import TracebackType
@@ -21,36 +22,39 @@ from test_coordinator_data_adapter.resilience.events import EventLog
 
 __all__ = ["Registration", "Registry"]
 
-_FAREWELL: Final = 5.0
+_DEREGISTER_TIMEOUT: Final = 5.0
 
 
 class Registry(Protocol):
     """What of the registry's port a registration needs."""
 
-    async def register(self, service: ServiceInfo) -> ServiceInfo:
-        """Make an instance known."""
+    async def register_with_token(self, service: ServiceInfo, token: str) -> ServiceInfo:
+        """Register an instance, under a token that names this registration."""
         ...
 
     async def update_heartbeat(self, service_id: str) -> ServiceInfo:
         """A sign of life; `NotFoundError` when it is not registered."""
         ...
 
-    async def deregister(self, service_id: str) -> bool:
-        """Forget an instance."""
+    async def deregister_with_token(self, service_id: str, token: str) -> bool:
+        """End what was registered under a token, and nothing else."""
         ...
 
 
 class Registration:
     """Keeps one service registered from entry to exit of an ``async with``.
 
-    * On entry it is registered; from then on it beats at every interval.
-    * A registry that has lost it (restarted empty, say) gets it again at the next beat.
-    * A registry that does not answer, on entry or later, is asked again at the next beat; the log
-      hears of it once, and once when it answers again.
-    * On exit, and on cancellation at any time, it is deregistered, within ``farewell`` seconds;
-      if that fails it is left to be removed as stale.
+    * On entry the service is registered; from then on a heartbeat is sent at every interval.
+    * When the registry has lost the service (it was restarted empty, or evicted keys), the next
+      heartbeat registers it again.
+    * When the registry does not answer, on entry or later, the next heartbeat tries again; a
+      WARNING is logged once, and an INFO once it answers again.
+    * On exit, and on cancellation at any time, its own registration ends, within
+      ``deregister_timeout`` seconds. A successor that has registered under the same id stays
+      registered, and a registration of its own that is still on its way has no effect. If the
+      registry cannot be reached, the registration is left to be removed as stale.
 
-    One task beats, owned by this object; it is gone after the exit. Use it once.
+    One task sends the heartbeats, owned by this object; it is gone after the exit. Use it once.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Registration:
         *,
         heartbeat_interval: float,
         events: EventLog,
-        farewell: float = _FAREWELL,
+        deregister_timeout: float = _DEREGISTER_TIMEOUT,
         clock: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -70,11 +74,11 @@ class Registration:
             registry: gives the registry to use now; asked before every call, so that it may be
                 in memory first and the shared one later.
             service: who to register; ``last_seen`` becomes now whenever it is registered.
-            heartbeat_interval: seconds between two beats.
-            events: where changes of state are told.
-            farewell: seconds that deregistering may take.
+            heartbeat_interval: seconds between two heartbeats.
+            events: where changes of state are logged.
+            deregister_timeout: seconds that deregistering may take.
             clock: the time, aware.
-            sleep: waits so many seconds.
+            sleep: waits for that many seconds.
 
         Raises:
             InvalidValueError: the service breaks a rule.
@@ -83,11 +87,12 @@ class Registration:
         self._service = ServiceInfo.checked(service)
         self._interval = heartbeat_interval
         self._events = events
-        self._farewell = farewell
+        self._deregister_timeout = deregister_timeout
         self._clock = clock
         self._sleep = sleep
+        self._token = secrets.token_hex(8)
         self._failing = False
-        self._beating: asyncio.Task[None] | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
 
     @property
     def service(self) -> ServiceInfo:
@@ -96,7 +101,7 @@ class Registration:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last attempt to register or to beat failed."""
+        """Whether the last attempt to register or to send a heartbeat failed."""
         return self._failing
 
     async def __aenter__(self) -> Self:
@@ -107,11 +112,11 @@ class Registration:
         except AdapterError as failure:
             self._note_failed(failure)
         except asyncio.CancelledError:
-            # It may have arrived, and nobody is going to exit.
-            await self._say_farewell()
+            # The request may have arrived, and `__aexit__` will not be called.
+            await self._deregister_shielded()
             raise
-        self._beating = asyncio.create_task(
-            self._beat_for_ever(), name=f"heartbeat of {self._service.service_id}"
+        self._heartbeats = asyncio.create_task(
+            self._heartbeat_loop(), name=f"heartbeat of {self._service.service_id}"
         )
         return self
 
@@ -121,27 +126,31 @@ class Registration:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._say_farewell()
+        await self._deregister_shielded()
 
-    async def _say_farewell(self) -> None:
+    async def _deregister_shielded(self) -> None:
         # A task of its own: a cancellation that arrives now must not leave the service registered.
         await to_its_end(
-            asyncio.create_task(self._leave(), name=f"farewell of {self._service.service_id}")
+            asyncio.create_task(
+                self._deregister(), name=f"deregistration of {self._service.service_id}"
+            )
         )
 
-    async def _beat_for_ever(self) -> None:
+    async def _heartbeat_loop(self) -> None:
         while True:
             await self._sleep(self._interval)
             try:
-                await self._beat()
+                await self._heartbeat()
             except AdapterError as failure:
                 self._note_failed(failure)
             else:
                 self._note_recovered()
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         try:
-            self._service = await self._registry().update_heartbeat(self._service.service_id)
+            registered = await self._registry().update_heartbeat(self._service.service_id)
+            # The rest of it may be a successor's, which is not ours to register again.
+            self._service = self._service.model_copy(update={"last_seen": registered.last_seen})
         except NotFoundError:
             await self._register()
             if not self._failing:
@@ -154,24 +163,24 @@ class Registration:
 
     async def _register(self) -> None:
         service = self._service.model_copy(update={"last_seen": self._clock()})
-        self._service = await self._registry().register(service)
+        self._service = await self._registry().register_with_token(service, self._token)
 
-    async def _leave(self) -> None:
+    async def _deregister(self) -> None:
         try:
-            async with asyncio.timeout(self._farewell):
-                if self._beating is not None:
-                    self._beating.cancel()
-                    await asyncio.wait([self._beating])
-                await self._registry().deregister(self._service.service_id)
+            async with asyncio.timeout(self._deregister_timeout):
+                if self._heartbeats is not None:
+                    self._heartbeats.cancel()
+                    await asyncio.wait([self._heartbeats])
+                await self._registry().deregister_with_token(self._service.service_id, self._token)
         except (AdapterError, TimeoutError) as failure:
             self._events.warning(
                 "deregistration_failed",
                 service_id=self._service.service_id,
-                error=str(failure) or f"no answer within {self._farewell:g} s",
+                error=str(failure) or f"no answer within {self._deregister_timeout:g} s",
                 still_works="the registry removes it as stale",
             )
-        if self._beating is not None and not self._beating.cancelled():
-            self._beating.result()
+        if self._heartbeats is not None and not self._heartbeats.cancelled():
+            self._heartbeats.result()
 
     def _note_failed(self, failure: AdapterError) -> None:
         if not self._failing:

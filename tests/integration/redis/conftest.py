@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import secrets
+import socket
+import struct
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,3 +208,115 @@ def _knows(admin: redis.Redis, nodes: int) -> bool:
 @pytest.fixture
 def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("server")
+
+
+class Proxy:
+    """Passes everything on to a server, and loses, delays or garbles what a test wants.
+
+    Attributes:
+        port: where it listens, on 127.0.0.1.
+        sends: while it is cleared, requests are kept back; they are sent on when it is set, also
+            those of clients that have given up meanwhile.
+        alters: gets the next replies of the server; what it returns is passed on instead.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = host, port
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._dropped: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.connections = 0
+        self.sends = asyncio.Event()
+        self.sends.set()
+        self.alters: Callable[[bytes], bytes] | None = None
+
+    async def open(self, port: int = 0) -> None:
+        self._listening = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        self.port = self._listening.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Let nobody connect any more."""
+        self._listening.close()
+
+    def drop(self) -> None:
+        """Say nothing on the open connections any more, as a firewall that has forgotten them."""
+        self._dropped |= self._clients
+
+    def reset(self) -> None:
+        """End the open connections abruptly."""
+        for client in self._clients:
+            client.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            client.transport.abort()
+
+    async def close(self) -> None:
+        self.refuse()
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    async def _serve(self, requests: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        self._clients.add(client)
+        self.connections += 1
+        try:
+            replies, server = await asyncio.open_connection(*self._target)
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._pass_requests(requests, server, client))
+                    both.create_task(self._pass_replies(replies, client))
+            finally:
+                server.transport.abort()
+        except (OSError, ExceptionGroup):
+            pass
+        finally:
+            self._clients.discard(client)
+            self._serving.discard(task)
+            client.transport.abort()
+
+    async def _pass_requests(
+        self,
+        requests: asyncio.StreamReader,
+        server: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await requests.read(65536):
+                await self.sends.wait()
+                if client not in self._dropped:
+                    server.write(data)
+        # What was sent before the client gave up arrives nevertheless.
+        await asyncio.sleep(0.1)
+        server.close()
+
+    async def _pass_replies(
+        self, replies: asyncio.StreamReader, client: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await replies.read(65536):
+                alter, self.alters = self.alters, None
+                if client not in self._dropped:
+                    client.write(alter(data) if alter else data)
+        client.close()
+
+
+@pytest.fixture
+async def proxy_to() -> AsyncIterator[Callable[[str], Awaitable[Proxy]]]:
+    """Opens proxies to the servers of URLs."""
+    opened: list[Proxy] = []
+
+    async def proxy_to(url: str) -> Proxy:
+        parts = urlsplit(url)
+        proxy = Proxy(parts.hostname or "127.0.0.1", parts.port or 6379)
+        await proxy.open()
+        opened.append(proxy)
+        return proxy
+
+    yield proxy_to
+    for proxy in opened:
+        await proxy.close()

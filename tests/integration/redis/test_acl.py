@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
@@ -194,7 +196,12 @@ async def do_everything(url: str) -> None:
     await services.is_service_healthy(service.service_id, 10)
     await services.get_service_count()
     await services.remove_stale_services(1000, max_fraction=0.5)
+    await services.register(
+        a_service(service_id="stale", last_seen=datetime(2000, 1, 1, tzinfo=UTC))
+    )
+    assert await services.remove_stale_services(1000) == 1
     await services.deregister(service.service_id)
+    await RedisReadCache(keyspace).drop("test_run", ["a"])
     await services.list_services_by_name(service.service_name)
     with pytest.raises(NotFoundError):
         await services.update_heartbeat(service.service_id)

@@ -10,6 +10,7 @@ import structlog
 from test_coordinator_data_adapter.adapters.stub import MemoryStore, StubServiceDiscoveryRepository
 from test_coordinator_data_adapter.errors import (
     ConfigurationError,
+    ConflictError,
     InvalidValueError,
     UnavailableError,
 )
@@ -56,17 +57,17 @@ class Registry(StubServiceDiscoveryRepository):
         if self.hangs:
             await asyncio.Event().wait()
 
-    async def register(self, service: ServiceInfo) -> ServiceInfo:
+    async def register_with_token(self, service: ServiceInfo, token: str) -> ServiceInfo:
         await self._maybe()
-        return await super().register(service)
+        return await super().register_with_token(service, token)
 
     async def update_heartbeat(self, service_id: str) -> ServiceInfo:
         await self._maybe()
         return await super().update_heartbeat(service_id)
 
-    async def deregister(self, service_id: str) -> bool:
+    async def deregister_with_token(self, service_id: str, token: str) -> bool:
         await self._maybe()
-        return await super().deregister(service_id)
+        return await super().deregister_with_token(service_id, token)
 
 
 @pytest.fixture
@@ -88,13 +89,13 @@ def service() -> ServiceInfo:
 def register(
     clockwork: Clockwork, registry: Registry, service: ServiceInfo
 ) -> Callable[..., Registration]:
-    def register(*, farewell: float = 60.0) -> Registration:
+    def register(*, deregister_timeout: float = 60.0) -> Registration:
         return Registration(
             lambda: registry,
             service,
             heartbeat_interval=30,
             events=EventLog(),
-            farewell=farewell,
+            deregister_timeout=deregister_timeout,
             clock=lambda: clockwork.now,
             sleep=clockwork.sleep,
         )
@@ -125,6 +126,47 @@ async def test_a_service_is_deregistered_on_exit(registration, registry):
     async with registration:
         pass
 
+    assert await registry.get_service_count() == 0
+
+
+async def test_an_exit_leaves_the_registration_of_a_successor(registration, registry, service):
+    successor = service.model_copy(update={"version": "2"})
+    async with registration:
+        await registry.register(successor)
+
+    assert await registry.list_all_services() == [successor]
+
+
+async def test_a_process_that_was_replaced_registers_itself_again_when_its_successor_has_left(
+    registration, registry, clockwork, service
+):
+    async with registration:
+        await registry.register(service.model_copy(update={"version": "2"}))
+        await clockwork.one_interval()
+        await registry.deregister(service.service_id)
+
+        await clockwork.one_interval()
+
+        (registered,) = await registry.list_all_services()
+        assert registered.version == service.version
+
+
+async def test_a_registration_that_arrives_after_the_exit_has_no_effect(
+    registration, registry, service
+):
+    delayed: list[tuple[ServiceInfo, str]] = []
+    register = registry.register_with_token
+
+    async def lost(service: ServiceInfo, token: str) -> ServiceInfo:
+        delayed.append((service, token))
+        raise UnavailableError("the request is still on its way")
+
+    registry.register_with_token = lost
+    async with registration:
+        pass
+
+    with pytest.raises(ConflictError):
+        await register(*delayed[0])
     assert await registry.get_service_count() == 0
 
 
@@ -207,7 +249,7 @@ async def test_an_exit_during_an_outage_tells_that_the_service_is_left_behind(
 
 async def test_an_exit_does_not_wait_for_ever(register, registry, told):
     async with asyncio.timeout(60):
-        async with register(farewell=0.05):
+        async with register(deregister_timeout=0.05):
             registry.hangs = True
 
     assert told() == [("warning", "deregistration_failed")]
@@ -234,14 +276,14 @@ async def test_a_service_whose_registration_is_cancelled_halfway_is_deregistered
     registration, registry
 ):
     arrived = asyncio.Event()
-    register = registry.register
+    register = registry.register_with_token
 
-    async def slow_register(service: ServiceInfo) -> ServiceInfo:
-        await register(service)
+    async def slow_register(service: ServiceInfo, token: str) -> ServiceInfo:
+        await register(service, token)
         arrived.set()
         await asyncio.Event().wait()
 
-    registry.register = slow_register
+    registry.register_with_token = slow_register
     task = asyncio.create_task(registration.__aenter__())
     await arrived.wait()
     task.cancel()
@@ -251,16 +293,18 @@ async def test_a_service_whose_registration_is_cancelled_halfway_is_deregistered
     assert await registry.get_service_count() == 0
 
 
-async def test_a_cancellation_during_the_farewell_does_not_cut_it_short(registration, registry):
+async def test_a_cancellation_during_the_deregistration_does_not_cut_it_short(
+    registration, registry
+):
     leaving, may_leave = asyncio.Event(), asyncio.Event()
-    deregister = registry.deregister
+    deregister = registry.deregister_with_token
 
-    async def slow_deregister(service_id: str) -> bool:
+    async def slow_deregister(service_id: str, token: str) -> bool:
         leaving.set()
         await may_leave.wait()
-        return await deregister(service_id)
+        return await deregister(service_id, token)
 
-    registry.deregister = slow_deregister
+    registry.deregister_with_token = slow_deregister
 
     async def serve() -> None:
         async with registration:

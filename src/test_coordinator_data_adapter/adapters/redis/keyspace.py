@@ -48,7 +48,7 @@ WRITTEN: Final = Nature(writes=True, repeatable=True)
 REMOVED: Final = Nature(writes=True, repeatable=False)
 """Answers differently the second time."""
 _COUNTED: Final = Nature(writes=True, repeatable=False)
-_ASKING: Final = frozenset({"EXISTS", "GET", "SCAN", "ZSCORE"})
+_ASKING: Final = frozenset({"GET", "HGETALL", "SCAN", "ZSCORE"})
 """The commands that change nothing, of those that travel together with others that do."""
 _NOTHING: Final = (0, None)
 _UNCOUNTABLE: Final = frozenset({"ERR", "WRONGTYPE"})

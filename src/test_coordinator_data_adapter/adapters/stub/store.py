@@ -90,6 +90,10 @@ class MemoryStore:
             Index((), LAST_SEEN),
             order=Order("registered_at"),
         )
+        self.registrations: dict[str, str] = {}
+        """The token under which each service was registered last."""
+        self.ended_registrations: dict[tuple[str, str], datetime] = {}
+        """When which service's registrations under which token were ended."""
         self.cache = Entries(monotonic)
 
     def later_than(self, moment: datetime) -> datetime:

@@ -303,6 +303,125 @@ class ServiceDiscoverySuite(Suite):
 
         assert sorted(ends) == [False] * 5 + [True]
 
+    # Registrations under a token
+
+    async def test_a_token_ends_its_own_registration(
+        self, repository: ServiceDiscoveryRepository
+    ) -> None:
+        own, other = self.made("own"), self.made("other")
+        stored = await repository.register_with_token(own, "token")
+        await repository.register_with_token(other, "token")
+        assert_same(stored, own)
+        assert_same(await repository.get_service_by_id("own"), own)
+
+        assert await repository.deregister_with_token("own", "token") is True
+        assert await repository.deregister_with_token("own", "token") is False
+
+        assert_same_list(await repository.list_all_services(), [other])
+        assert_same_list(await repository.list_services_by_name("broker"), [other])
+        assert await repository.get_service_by_id("own") is None
+        assert await repository.get_service_count() == 1
+        assert await repository.deregister("own") is False
+        with pytest.raises(NotFoundError):
+            await repository.update_heartbeat("own")
+
+    async def test_a_token_leaves_the_registration_of_a_successor(
+        self, repository: ServiceDiscoveryRepository
+    ) -> None:
+        for id_, replace in (
+            ("one", repository.register),
+            ("two", lambda service: repository.register_with_token(service, "successor")),
+        ):
+            await repository.register_with_token(self.made(id_, version="1"), "predecessor")
+            successor = self.made(id_, version="2")
+            await replace(successor)
+
+            for token in ("predecessor-", "pre", "predecessor"):
+                assert await repository.deregister_with_token(id_, token) is False
+
+            assert_same(await repository.get_service_by_id(id_), successor)
+            assert_same_list(await repository.list_all_services(), [successor])
+            assert_same_list(await repository.list_services_by_name("broker"), [successor])
+            await repository.update_heartbeat(id_)
+            assert await repository.deregister(id_) is True
+            assert await repository.get_service_count() == 0
+
+    async def test_a_registration_that_comes_after_its_own_end_leaves_nothing_behind(
+        self, repository: ServiceDiscoveryRepository
+    ) -> None:
+        late = self.made("one")
+        assert await repository.deregister_with_token("one", "token") is False
+
+        for _ in range(2):
+            with pytest.raises(ConflictError) as caught:
+                await repository.register_with_token(late, "token")
+
+            assert (caught.value.entity, caught.value.id) == ("service", "one")
+            assert await repository.get_service_by_id("one") is None
+            assert await repository.list_all_services() == []
+            assert await repository.list_services_by_name("broker") == []
+            assert await repository.get_service_count() == 0
+            assert await repository.remove_stale_services(0) == 0
+            with pytest.raises(NotFoundError):
+                await repository.update_heartbeat("one")
+
+        await repository.register_with_token(late, "another")
+        await repository.register_with_token(self.made("two"), "token")
+        assert await repository.get_service_count() == 2
+
+    async def test_a_registration_that_comes_after_its_own_end_does_not_replace_a_successor(
+        self, repository: ServiceDiscoveryRepository
+    ) -> None:
+        await repository.deregister_with_token("one", "predecessor")
+        successor = await repository.register_with_token(self.made("one"), "successor")
+
+        with pytest.raises(ConflictError):
+            await repository.register_with_token(self.made("one"), "predecessor")
+
+        assert_same_list(await repository.list_all_services(), [successor])
+        assert_same_list(await repository.list_services_by_name("broker"), [successor])
+        await repository.update_heartbeat("one")
+        assert await repository.deregister_with_token("one", "successor") is True
+        assert await repository.get_service_count() == 0
+
+    async def test_a_token_whose_registration_somebody_else_removed_can_register_again(
+        self, repository: ServiceDiscoveryRepository
+    ) -> None:
+        service = await repository.register_with_token(self.made("one"), "token")
+        await repository.deregister("one")
+        await repository.register_with_token(service, "token")
+
+        assert_same_list(await repository.list_all_services(), [service])
+        assert await repository.deregister_with_token("one", "token") is True
+        assert await repository.get_service_count() == 0
+
+    async def test_a_predecessor_that_ends_while_its_successor_registers_never_removes_it(
+        self, repository: ServiceDiscoveryRepository
+    ) -> None:
+        for number in range(10):
+            predecessor, successor = f"{number}", f"{number + 1}"
+            service = self.made("one", version=f"{number}")
+            await asyncio.gather(
+                repository.deregister_with_token("one", predecessor),
+                repository.register_with_token(service, successor),
+                repository.deregister_with_token("one", predecessor),
+            )
+
+            assert_same(await repository.get_service_by_id("one"), service)
+            assert_same_list(await repository.list_services_by_name("broker"), [service])
+            assert await repository.get_service_count() == 1
+
+    async def test_what_is_no_token_is_refused(
+        self, repository: ServiceDiscoveryRepository
+    ) -> None:
+        tokens: tuple[Any, ...] = (None, "", "a" * 65, "a.b", "a:b", "a b", "\n", "é", 1, b"a")
+        for token in tokens:
+            with refused(token, "token"):
+                await repository.register_with_token(self.made("one"), token)
+            with refused(token, "token"):
+                await repository.deregister_with_token("one", token)
+        assert await repository.get_service_count() == 0
+
     # Heartbeats
 
     async def test_a_heartbeat_sets_the_time_last_seen_to_now_and_nothing_else(
@@ -318,15 +437,19 @@ class ServiceDiscoverySuite(Suite):
         assert_same(beaten, service, but=("last_seen",))
         assert_same(await repository.get_service_by_id(service.service_id), beaten)
 
-    async def test_a_heartbeat_never_sets_the_time_last_seen_back(
+    async def test_a_heartbeat_corrects_a_time_last_seen_that_is_ahead(
         self, repository: ServiceDiscoveryRepository, clock: Callable[[], datetime]
     ) -> None:
-        service = await repository.register(self.made(last_seen=clock() + DAY))
+        for ahead in (clock() + _SECOND, clock() + DAY, MAX_MOMENT):
+            service = await repository.register(self.made("one", last_seen=ahead))
 
-        beaten = await repository.update_heartbeat(service.service_id)
+            before = clock()
+            beaten = await repository.update_heartbeat("one")
+            after = clock()
 
-        assert_same(beaten, service)
-        assert_same(await repository.get_service_by_id(service.service_id), service)
+            assert before <= beaten.last_seen <= after
+            assert_same(beaten, service, but=("last_seen",))
+            assert_same(await repository.get_service_by_id("one"), beaten)
 
     async def test_a_heartbeat_of_an_unknown_service_is_not_found_and_registers_nothing(
         self, repository: ServiceDiscoveryRepository
@@ -384,12 +507,22 @@ class ServiceDiscoverySuite(Suite):
             assert await repository.is_service_healthy(fresh.service_id, threshold) is True
             assert await repository.is_service_healthy(silent.service_id, threshold) is False
 
-    async def test_a_service_seen_in_the_future_is_healthy(
+    async def test_a_service_seen_ahead_of_now_by_more_than_the_threshold_is_not_healthy(
         self, repository: ServiceDiscoveryRepository, clock: Callable[[], datetime]
     ) -> None:
-        service = await repository.register(self.made(last_seen=clock() + DAY))
+        slack = timedelta(0) if self.clock_stands_still else _SLOW
+        for threshold in (100, 100.5, 86_400):
+            span = timedelta(seconds=threshold)
+            near = await repository.register(self.made(last_seen=clock() + span))
+            ahead = clock() + span + max(slack, MICROSECOND)
+            far = await repository.register(self.made(last_seen=ahead))
 
-        assert await repository.is_service_healthy(service.service_id, 0) is True
+            assert await repository.is_service_healthy(near.service_id, threshold) is True
+            assert await repository.is_service_healthy(far.service_id, threshold) is False
+
+            await repository.update_heartbeat(far.service_id)
+
+            assert await repository.is_service_healthy(far.service_id, threshold) is True
 
     async def test_an_unknown_service_is_not_healthy(
         self, repository: ServiceDiscoveryRepository
@@ -558,6 +691,8 @@ class ServiceDiscoverySuite(Suite):
                 await repository.get_service_by_id(value)
             with refused(value, "service_id"):
                 await repository.deregister(value)
+            with refused(value, "service_id"):
+                await repository.deregister_with_token(value, "token")
             with refused(value, "service_id"):
                 await repository.update_heartbeat(value)
             with refused(value, "service_id"):
