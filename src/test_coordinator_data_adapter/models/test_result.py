@@ -35,6 +35,11 @@ class ResultStatus(StrEnum):
     SKIPPED = "skipped"
     ERROR = "error"
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether a result with this status counts in a pass rate: it was not skipped."""
+        return self is not ResultStatus.SKIPPED
+
 
 class TestResult(Entity):
     """One assertion checked during a run.

@@ -37,6 +37,11 @@ class RunStatus(StrEnum):
         """Whether a run with this status has ended."""
         return self not in {RunStatus.PENDING, RunStatus.RUNNING}
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether a run with this status counts in a pass rate: finished and not cancelled."""
+        return self.is_finished and self is not RunStatus.CANCELLED
+
 
 class TestRun(Entity):
     """One execution of a scenario.
