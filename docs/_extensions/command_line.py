@@ -1,4 +1,4 @@
-"""The directives ``command-line`` and ``exit-codes``: the program as the code declares it."""
+"""The directives ``command-line`` and ``exit-codes``: the program as the code defines it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from sphinx.util.docutils import SphinxDirective
 from typer.main import get_command
 
 from test_coordinator_data_adapter import cli
+from test_coordinator_data_adapter.cli import program
+from test_coordinator_data_adapter.cli.program import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from sphinx.util.typing import ExtensionMetadata
 
 _PROGRAM: Final = "test-coordinator-adapter"
-# The exit codes of these modules are those of every command that has none of its own.
-_SHARED: Final = ("screen", "store")
 # typer's own: they concern the shell of the reader, not this program.
 _LEFT_OUT: Final = {"--install-completion", "--show-completion"}
 
@@ -36,8 +36,8 @@ class CommandLine(SphinxDirective):
         self.env.note_dependency(__file__)
         for module in _modules():
             self.env.note_dependency(inspect.getsourcefile(module) or "")
-        program = get_command(cli.app)
-        return [self._section(name, command) for name, command in _commands(_PROGRAM, program)]
+        root = get_command(cli.app)
+        return [self._section(name, command) for name, command in _commands(_PROGRAM, root)]
 
     def _section(self, name: str, command: Any) -> nodes.section:
         title = name.removeprefix(f"{_PROGRAM} ")
@@ -59,22 +59,19 @@ class CommandLine(SphinxDirective):
 
 
 class ExitCodes(SphinxDirective):
-    """Renders the exit codes that the modules of the command line declare, ``EXIT_...``."""
+    """Renders the exit codes of the program, the same for every command."""
 
     def run(self) -> list[nodes.Node]:
-        """A table: code, command, meaning; what holds for every command first."""
+        """A table: code and meaning."""
         self.env.note_dependency(__file__)
-        rows = [("0", "every command", "Done: the answer is the one that was hoped for.")]
-        for module in sorted(_modules(), key=lambda one: not one.__name__.endswith(_SHARED)):
-            room = module.__name__.rpartition(".")[2]
-            whose = "every command" if room in _SHARED else room
-            for (_, name), lines in (
-                ModuleAnalyzer.for_module(module.__name__).find_attr_docs().items()
-            ):
-                if name.startswith("EXIT_"):
-                    rows.append((str(getattr(module, name)), whose, " ".join(lines).strip()))
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (8, 22, 70)), cols=3)
-        group += nodes.thead("", _row("Code", "Command", "Meaning"))
+        self.env.note_dependency(inspect.getsourcefile(program) or "")
+        meanings = ModuleAnalyzer.for_module(program.__name__).find_attr_docs()
+        rows = [
+            (str(code.value), " ".join(meanings[ExitCode.__name__, code.name]).strip())
+            for code in ExitCode
+        ]
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (8, 92)), cols=2)
+        group += nodes.thead("", _row("Code", "Meaning"))
         group += nodes.tbody("", *(_row(*row) for row in rows))
         return [nodes.table("", group)]
 

@@ -19,7 +19,7 @@ def main() -> int:
     """
     try:
         from test_coordinator_data_adapter.cli import app
-        from test_coordinator_data_adapter.cli.screen import written
+        from test_coordinator_data_adapter.cli.program import run_and_flush
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in _NEEDED:
             raise
@@ -28,7 +28,7 @@ def main() -> int:
             "  pip install 'test-coordinator-data-adapter[cli]'\n"
         )
         return 2
-    return written(lambda: app(prog_name=_PROGRAM), _PROGRAM)
+    return run_and_flush(lambda: app(prog_name=_PROGRAM), _PROGRAM)
 
 
 if __name__ == "__main__":

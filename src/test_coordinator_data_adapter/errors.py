@@ -189,7 +189,25 @@ class OverloadedError(AdapterError):
 
 
 class ConfigurationError(AdapterError):
-    """A setting, credential, privilege or schema is wrong and a person has to mend it."""
+    """A setting, credential, privilege or schema is wrong and a person has to fix it.
+
+    Attributes:
+        setting: the setting that is wrong, when that was detected in this process, before a
+            server was asked; None when a server refused, for instance a password.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        setting: str | None = None,
+        entity: str | None = None,
+        id: str | None = None,  # noqa: A002 - the word the contract uses for it
+        sqlstate: str | None = None,
+        constraint: str | None = None,
+    ) -> None:
+        super().__init__(message, entity=entity, id=id, sqlstate=sqlstate, constraint=constraint)
+        self.setting = setting
 
 
 class DataIntegrityError(AdapterError):

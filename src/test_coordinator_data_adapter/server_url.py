@@ -80,7 +80,8 @@ def parse_server_url(text: str, *, subject: str) -> ServerUrl:
     scheme, separator, rest = text.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
         raise ConfigurationError(
-            f"{subject} cannot be parsed; write scheme://user:password@host:port/name"
+            f"{subject} cannot be parsed; write scheme://user:password@host:port/name",
+            setting=subject,
         )
     place, _, query = rest.partition("?")
     authority, _, path = place.partition("/")
@@ -88,7 +89,8 @@ def parse_server_url(text: str, *, subject: str) -> ServerUrl:
     if "@" in credentials + path or "#" in rest or ("@" in query and not at_sign):
         raise ConfigurationError(
             f"{subject} contains an unescaped special character; percent-encode"
-            " @ (%40), / (%2F), ? (%3F) and # (%23) in the password"
+            " @ (%40), / (%2F), ? (%3F) and # (%23) in the password",
+            setting=subject,
         )
     username, _, password = credentials.partition(":")
     try:
@@ -103,7 +105,7 @@ def parse_server_url(text: str, *, subject: str) -> ServerUrl:
         )
     except UnicodeDecodeError:
         raise ConfigurationError(
-            f"{subject} contains a percent-encoded part that is not UTF-8"
+            f"{subject} contains a percent-encoded part that is not UTF-8", setting=subject
         ) from None
 
 
@@ -233,14 +235,17 @@ def _parse_host(text: str, subject: str, *, decoded: bool) -> HostAndPort:
 def _unknown_host(subject: str) -> ConfigurationError:
     return ConfigurationError(
         f"{subject} contains a host or a port that cannot be parsed; write host:port, or"
-        " host1:port1,host2:port2 for several"
+        " host1:port1,host2:port2 for several",
+        setting=subject,
     )
 
 
 def _parse_port(text: str, subject: str) -> int:
     port = int(text) if text.isdecimal() and len(text) <= len(str(_MAX_PORT)) else 0
     if not 0 < port <= _MAX_PORT:
-        raise ConfigurationError(f"{subject} contains a port that is not from 1 to {_MAX_PORT}")
+        raise ConfigurationError(
+            f"{subject} contains a port that is not from 1 to {_MAX_PORT}", setting=subject
+        )
     return port
 
 
@@ -255,7 +260,8 @@ def _with_ports(
     if len(ports) != len(hosts):
         raise ConfigurationError(
             f"{subject} contains {len(ports)} ports for {len(hosts)} hosts; give one for all or"
-            " one for each"
+            " one for each",
+            setting=subject,
         )
     return tuple(
         (host, port if override or own is None else own)

@@ -84,7 +84,8 @@ class TlsSettings:
         except (OSError, ValueError):
             raise ConfigurationError(
                 f"the root certificate file ({setting}_ca) cannot be read or contains no"
-                " PEM certificate"
+                " PEM certificate",
+                setting=f"{setting}_ca",
             ) from None
         context.check_hostname = mode == "verify-full"
         if not verifies:
@@ -96,11 +97,13 @@ class TlsSettings:
             except (OSError, ValueError):
                 raise ConfigurationError(
                     f"the client certificate ({setting}_cert) and its key ({setting}_key) cannot"
-                    " be read, do not belong together, or the key is encrypted"
+                    " be read, do not belong together, or the key is encrypted",
+                    setting=f"{setting}_cert",
                 ) from None
         elif self.key is not None:
             raise ConfigurationError(
                 f"a client key ({setting}_key) is configured without its certificate"
-                f" ({setting}_cert)"
+                f" ({setting}_cert)",
+                setting=f"{setting}_key",
             )
         return context

@@ -19,18 +19,19 @@ from test_coordinator_data_adapter.cli import (
     audit,
     demo,
     health,
-    importing,
+    import_,
     migrate,
     prune,
     redis,
     sql,
 )
+from test_coordinator_data_adapter.cli.program import Program
 from test_coordinator_data_adapter.cli.screen import errors, has_colors
 
 __all__ = ["app"]
 
 # a new group of commands is a module with a function `register`, and its name here
-_GROUPS = (audit, demo, health, importing, migrate, prune, redis, sql)
+_GROUPS = (audit, demo, health, import_, migrate, prune, redis, sql)
 
 # Every command says itself whether the database can be used, and what it does instead.
 _OF_THE_DATABASE: Final = frozenset(
@@ -42,10 +43,10 @@ _OF_BACKENDS: Final = frozenset(
 )
 
 app = typer.Typer(
-    help="Where test-coordinator-py keeps its data.",
+    cls=Program,
+    help="The data of test-coordinator-py: databases, imports, health, audit.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",  # which joins the lines of a paragraph
     pretty_exceptions_enable=False,  # they print local variables, and with them passwords
 )
 
@@ -85,7 +86,12 @@ def _every_command(
         ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what the library says, not only warnings.")
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Show all log messages, not only warnings; may stand anywhere.",
+        ),
     ] = False,
 ) -> None:
     # who calls the command line inside another program gets that program's logging back

@@ -15,8 +15,9 @@ import typer
 from rich.table import Table
 
 from test_coordinator_data_adapter.backends import postgres_tls
-from test_coordinator_data_adapter.cli.screen import errors, plain, show, table
-from test_coordinator_data_adapter.cli.store import EXIT_USAGE, administrators_url, opened, run
+from test_coordinator_data_adapter.cli.program import ExitCode, add_command, new_group, run
+from test_coordinator_data_adapter.cli.screen import plain, say, show, table
+from test_coordinator_data_adapter.cli.store import administrators_url, opened
 from test_coordinator_data_adapter.config import AdapterConfig
 from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.interfaces.audit import AuditRepository
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
     from test_coordinator_data_adapter.adapters.postgres.database import Database
     from test_coordinator_data_adapter.adapters.postgres.seals import Seals
 
-__all__ = ["EXIT_TAMPERED", "register"]
-
-EXIT_TAMPERED: Final = 1
-"""A record is not as it was sealed."""
+__all__ = ["register"]
 
 _AT_ONCE: Final = 1000
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
@@ -42,6 +40,14 @@ ResultT = TypeVar("ResultT")
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
+_AuditorsUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        help="The auditor's connection; the service's own database unless given.",
+    ),
+]
 _OwnersUrl = Annotated[
     str | None,
     typer.Option(
@@ -55,41 +61,46 @@ _OwnersUrl = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the group `audit`."""
-    group = typer.Typer(help="Who changed what, when and why.", no_args_is_help=True)
-    group.command("history")(history)
-    group.command("export")(export)
-    group.command("seal")(seal)
-    group.command("verify")(verify)
-    group.command("prune")(prune)
+    group = new_group("Who changed what, when and why.")
+    add_command(group, "history", history)
+    add_command(group, "export", export)
+    add_command(group, "seal", seal)
+    add_command(group, "verify", verify)
+    add_command(group, "prune", prune)
     app.add_typer(group, name="audit")
 
 
 def history(
-    kind: Annotated[AuditKind, typer.Argument(help="What it is.")],
+    kind: Annotated[
+        AuditKind,
+        typer.Argument(
+            metavar="KIND", help=f"What it is: {', '.join(kind.value for kind in AuditKind)}."
+        ),
+    ],
     entity_id: Annotated[str, typer.Argument(metavar="ID", help="Which one; it may be gone.")],
     *,
+    url: _AuditorsUrl = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a line and nothing else.")
     ] = False,
 ) -> None:
     """Show everything that was done to one entity.
 
-    Exit code 0 when it is shown, 2 when a setting or the ID is wrong, 3 when the database
+    Exit code 0 when it is shown, 2 when an option or a setting is wrong, 3 when the database
     cannot be used.
     """
 
-    async def command() -> list[AuditRecord]:
-        async with opened(needed=True) as store:
-            return await store.factory.get_audit_repository().history(kind, entity_id)
+    async def read(trail: AuditRepository) -> list[AuditRecord]:
+        return await trail.history(kind, entity_id)
 
-    records = run(command)
+    records = _with_trail(url, read)
     if as_json:
         for record in records:
             _write(record)
     elif records:
         show(_drawn(f"{kind.value} {plain(entity_id)}", records))
     else:
-        errors().print("Nothing is recorded of it.")
+        say("Nothing is recorded of it.")
 
 
 def export(
@@ -102,19 +113,12 @@ def export(
             help="Only what was recorded then or later: ISO 8601 with a time zone.",
         ),
     ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url",
-            metavar="URL",
-            help="The auditor's connection; the service's own database unless given.",
-        ),
-    ] = None,
+    url: _AuditorsUrl = None,
 ) -> None:
     """Print the trail as JSON Lines, oldest first, as it comes from the database.
 
-    Exit code 0 when all of it is printed, 2 when a setting or the time is wrong, or the
-    password or the privilege of --url, 3 when the database cannot be used.
+    Exit code 0 when all of it is printed, 2 when an option or a setting is wrong, 3 when the
+    database cannot be used.
     """
     moment = None if since is None else _moment(since)
 
@@ -123,33 +127,21 @@ def export(
         async for record in trail.stream(query, batch_size=_AT_ONCE):
             _write(record)
 
-    async def command() -> None:
-        async with opened(needed=True) as store:
-            await printed(store.factory.get_audit_repository())
-
-    async def in_database(database: Database) -> None:
-        from test_coordinator_data_adapter.adapters.postgres.audit import PostgresAuditRepository
-
-        await printed(PostgresAuditRepository(database))
-
-    if url is None:
-        run(command)
-    else:
-        _with_database(url, in_database)
+    _with_trail(url, printed)
 
 
 def seal(*, url: _OwnersUrl = None, as_json: _AsJson = False) -> None:
     """Seal every record so far, and print the digest to be kept elsewhere.
 
-    Exit code 0 when it is done, 2 when a setting, a password or a privilege is wrong, 3 when
-    PostgreSQL does not answer.
+    Exit code 0 when it is done, 2 when an option or a setting is wrong, 3 when PostgreSQL
+    cannot be used.
     """
     verdict = _with_seals(url, lambda seals: seals.seal())
     if as_json:
         sealed = {"seals": verdict.seals, "records": verdict.records, "digest": verdict.digest}
         typer.echo(json.dumps(sealed))
         return
-    errors().print(f"Records sealed: {verdict.records}.", soft_wrap=True)
+    say(f"Records sealed: {verdict.records}.")
     if verdict.digest is not None:
         typer.echo(verdict.digest)
 
@@ -168,8 +160,8 @@ def verify(
 ) -> None:
     """Compare every sealed record with what it was, and name the first that differs.
 
-    Exit code 0 when nothing differs, 1 when something does, 2 when a setting, a password or
-    a privilege is wrong, 3 when PostgreSQL does not answer.
+    Exit code 0 when nothing differs, 1 when something does, 2 when an option or a setting is
+    wrong, 3 when PostgreSQL cannot be used.
     """
     kept = None if anchor is None else anchor.strip().lower()
     if kept is not None and not _DIGEST.fullmatch(kept):
@@ -181,39 +173,51 @@ def verify(
         counted = (
             f"Seals: {verdict.seals}. Records: {verdict.records}. Not sealed: {verdict.unsealed}."
         )
-        errors().print(counted, soft_wrap=True)
+        say(counted)
         typer.echo(verdict.problem or "nothing differs")
     if verdict.problem is not None:
-        raise typer.Exit(EXIT_TAMPERED)
+        raise typer.Exit(ExitCode.NEGATIVE)
 
 
 def prune(*, url: _OwnersUrl = None, as_json: _AsJson = False) -> None:
     """Delete sealed records older than audit_retention_days, whole seals at a time.
 
-    What is not sealed stays. Exit code 0 when it is done, 2 when a setting, a password or a
-    privilege is wrong, 3 when PostgreSQL does not answer.
+    What is not sealed stays. Exit code 0 when it is done, 2 when an option or a setting is
+    wrong, 3 when PostgreSQL cannot be used.
     """
     days = run(_retention_days)
     if days == 0:
         if as_json:
             typer.echo(json.dumps({"records": 0, "first_seal": None}))
             return
-        errors().print("audit_retention_days is 0: everything is kept.", soft_wrap=True)
+        say("audit_retention_days is 0: everything is kept.")
         return
     before = utc_now() - timedelta(days=days)
     pruned = _with_seals(url, lambda seals: seals.prune(before))
     if as_json:
         typer.echo(json.dumps(asdict(pruned)))
         return
-    errors().print(
-        f"Records deleted: {pruned.records}. Verify with --from {pruned.first_seal}.",
-        soft_wrap=True,
-    )
+    say(f"Records deleted: {pruned.records}. Verify with --from {pruned.first_seal}.")
 
 
 async def _retention_days() -> int:
     config = AdapterConfig()
     return min(config.audit_retention_days, _LONGEST_DAYS)
+
+
+def _with_trail(url: str | None, read: Callable[[AuditRepository], Awaitable[ResultT]]) -> ResultT:
+    """What a function reads from the trail: in the database of a URL, or in the service's own."""
+
+    async def in_store() -> ResultT:
+        async with opened(needed=True) as store:
+            return await read(store.factory.get_audit_repository())
+
+    async def in_database(database: Database) -> ResultT:
+        from test_coordinator_data_adapter.adapters.postgres.audit import PostgresAuditRepository
+
+        return await read(PostgresAuditRepository(database))
+
+    return run(in_store) if url is None else _with_database(url, in_database)
 
 
 def _with_seals(url: str | None, work: Callable[[Seals], Awaitable[ResultT]]) -> ResultT:
@@ -261,10 +265,9 @@ def _moment(written: str) -> datetime:
     with suppress(ValueError):
         moment = datetime.fromisoformat(written)
     if moment is None or moment.tzinfo is None:
-        errors().print(
-            "--since must be a time with a zone, such as 2026-05-06T07:08:09Z", soft_wrap=True
+        raise typer.BadParameter(
+            "must be a time with a time zone, such as 2026-05-06T07:08:09Z", param_hint="--since"
         )
-        raise typer.Exit(EXIT_USAGE)
     return moment
 
 

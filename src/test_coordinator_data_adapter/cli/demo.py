@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from test_coordinator_data_adapter import __version__
-from test_coordinator_data_adapter.cli.importing import (
+from test_coordinator_data_adapter.cli.import_ import (
     exit_if_refused,
     import_journals,
     summary,
 )
+from test_coordinator_data_adapter.cli.program import add_command, run
 from test_coordinator_data_adapter.cli.screen import (
     colored,
     duration,
@@ -27,7 +28,7 @@ from test_coordinator_data_adapter.cli.screen import (
     show,
     table,
 )
-from test_coordinator_data_adapter.cli.store import AllowDegraded, Store, opened, run
+from test_coordinator_data_adapter.cli.store import AllowDegraded, Store, opened
 from test_coordinator_data_adapter.journals import Import, Outcome, shipped_mapping
 from test_coordinator_data_adapter.models import (
     ChaosEvent,
@@ -49,7 +50,7 @@ _REASON_WIDTH = 76
 
 def register(app: typer.Typer) -> None:
     """Adds the command `demo`."""
-    app.command()(demo)
+    add_command(app, "demo", demo)
 
 
 def demo(*, allow_degraded: AllowDegraded = False) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Annotated, Final, cast
 
@@ -14,20 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from test_coordinator_data_adapter import __version__, adapters
-from test_coordinator_data_adapter.cli.screen import errors, plain, show, table
-from test_coordinator_data_adapter.cli.store import run
+from test_coordinator_data_adapter.cli.program import ExitCode, add_command, run
+from test_coordinator_data_adapter.cli.screen import plain, say, show, table
+from test_coordinator_data_adapter.cli.store import BackendStates
 from test_coordinator_data_adapter.config import AdapterConfig
 from test_coordinator_data_adapter.factory import AdapterFactory
 from test_coordinator_data_adapter.models.values import JsonObject, JsonValue
-from test_coordinator_data_adapter.observability import Fact, Probed, StateChanged
 from test_coordinator_data_adapter.resilience.supervision import BackendState
 
-__all__ = ["EXIT_DEGRADED", "EXIT_DOWN", "register"]
-
-EXIT_DEGRADED: Final = 1
-"""It works with less than it should."""
-EXIT_DOWN: Final = 2
-"""A setting is wrong, or strictness holds and a backend is missing."""
+__all__ = ["register"]
 
 _BACKENDS: Final = ("postgres", "redis")
 # Of the time for all; the rest is for one trip to each.
@@ -37,7 +31,7 @@ _STYLES: Final = {"live": "green", "healthy": "green", "misconfigured": "red", "
 
 def register(app: typer.Typer) -> None:
     """Adds the command `health`."""
-    app.command("health")(health)
+    add_command(app, "health", health)
 
 
 def health(
@@ -57,13 +51,15 @@ def health(
     """Open the backends as the service would, and say how they are.
 
     Takes no longer than health_check_timeout, and a second to close. Exit code 0 when
-    both answer, 1 when one does not and memory would take its place, 2 when a setting is
-    wrong, or when one does not answer and --strict holds.
+    both respond, 1 when one does not respond and memory would take its place, 2 when a setting
+    is wrong, 3 when a server refuses, for instance the password, or, with --strict, does not
+    respond.
     """
+    states = BackendStates()
 
     async def command() -> tuple[JsonObject, bool]:
         config = AdapterConfig()
-        told = await _asked(config)
+        told = await _asked(config, states)
         return told, config.startup_strict if strict is None else strict
 
     told, strictly = run(command)
@@ -71,38 +67,24 @@ def health(
         sys.stdout.write(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         _show(told)
-    code = _exit_code(str(told["status"]), strictly=strictly)
-    if code:
-        raise typer.Exit(code)
+    raise typer.Exit(_exit_code(str(told["status"]), states, strictly=strictly))
 
 
-def _exit_code(status: str, *, strictly: bool) -> int:
+def _exit_code(status: str, states: BackendStates, *, strictly: bool) -> ExitCode:
     if status == "healthy":
-        return 0
-    return EXIT_DOWN if strictly or status == "misconfigured" else EXIT_DEGRADED
+        return ExitCode.DONE
+    if status == "misconfigured":
+        wrong_setting = any(map(states.has_wrong_setting, _BACKENDS))
+        return ExitCode.USAGE if wrong_setting else ExitCode.DATABASE
+    return ExitCode.DATABASE if strictly else ExitCode.NEGATIVE
 
 
-@dataclass(slots=True)
-class _States:
-    """An observer that keeps what became of each backend before it was closed, and why."""
-
-    by_backend: dict[str, str] = field(default_factory=dict[str, str])
-    errors: dict[str, str] = field(default_factory=dict[str, str])
-
-    def notice(self, fact: Fact, /) -> None:
-        if isinstance(fact, StateChanged) and fact.state != "closed":
-            self.by_backend[fact.backend] = fact.state
-        elif isinstance(fact, Probed) and fact.error is not None:
-            self.errors[fact.backend] = str(fact.error)
-
-
-async def _asked(config: AdapterConfig) -> JsonObject:
+async def _asked(config: AdapterConfig, states: BackendStates) -> JsonObject:
     """What `health_check` says, opening included within the time it may take."""
     # Loading the drivers is this process's affair: it shall not count against the servers.
     for backend in _BACKENDS:
         import_module(f"{adapters.__name__}.{backend}.backend")
     patience = config.health_check_timeout * _FOR_OPENING
-    states = _States()
     factory = AdapterFactory(
         config.model_copy(
             update={
@@ -123,7 +105,7 @@ async def _asked(config: AdapterConfig) -> JsonObject:
         await factory.cleanup()
 
 
-def _late(states: _States, seconds: float) -> JsonObject:
+def _late(states: BackendStates, seconds: float) -> JsonObject:
     """What is known when not all backends could be opened in time."""
     broken = BackendState.MISCONFIGURED in states.by_backend.values()
     told: JsonObject = {
@@ -141,7 +123,7 @@ def _late(states: _States, seconds: float) -> JsonObject:
         told[backend] = {
             "connected": opened,
             "state": state,
-            "error": None if opened else states.errors.get(backend, late),
+            "error": None if opened else str(states.errors.get(backend, late)),
             "warnings": [],
         }
     return told
@@ -164,9 +146,9 @@ def _show(told: JsonObject) -> None:
     for backend in _BACKENDS:
         error = _facts(told, backend).get("error")
         if error is not None:
-            errors().print(plain(f"{backend}: {error}"), soft_wrap=True)
+            say(f"{backend}: {error}")
         for warning in cast("list[str]", _facts(told, backend)["warnings"]):
-            errors().print(plain(f"{backend}: warning: {warning}"), soft_wrap=True)
+            say(f"{backend}: warning: {warning}")
 
 
 def _facts(told: JsonObject, backend: str) -> JsonObject:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from test_coordinator_data_adapter.backends import postgres_tls
-from test_coordinator_data_adapter.cli.screen import errors
-from test_coordinator_data_adapter.cli.store import administrators_url, run
+from test_coordinator_data_adapter.cli.program import ExitCode, add_command, run
+from test_coordinator_data_adapter.cli.screen import say
+from test_coordinator_data_adapter.cli.store import administrators_url
 from test_coordinator_data_adapter.config import AdapterConfig
 
 if TYPE_CHECKING:
     from test_coordinator_data_adapter.adapters.postgres.migration import SchemaState
 
-__all__ = ["EXIT_NOT_CURRENT", "application_role", "register"]
-
-EXIT_NOT_CURRENT: Final = 1
-"""The schema is missing or at another revision."""
+__all__ = ["application_role", "register"]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command `migrate`."""
-    app.command("migrate")(migrate_schema)
+    add_command(app, "migrate", migrate_schema)
 
 
 def migrate_schema(
@@ -66,17 +64,17 @@ def migrate_schema(
     on standard error, with --json on standard output.
 
     Exit code 0 when it is done; with --check 0 when the schema is up to date, and 1 when
-    it is missing or at another revision. 2 when a setting, a password or a privilege is
-    wrong, 3 when PostgreSQL does not answer.
+    it is missing or at another revision. 2 when an option or a setting is wrong, 3 when
+    PostgreSQL cannot be used.
     """
     if check and revision != "head":
-        raise typer.BadParameter("cannot be had together with --check", param_hint="--to")
+        raise typer.BadParameter("cannot be combined with --check", param_hint="--to")
     if check and sql:
-        raise typer.BadParameter("cannot be had together with --check", param_hint="--sql")
+        raise typer.BadParameter("cannot be combined with --check", param_hint="--sql")
     if url is not None and sql:
-        raise typer.BadParameter("cannot be had together with --sql", param_hint="--url")
+        raise typer.BadParameter("cannot be combined with --sql", param_hint="--url")
     if as_json and sql:
-        raise typer.BadParameter("cannot be had together with --sql", param_hint="--json")
+        raise typer.BadParameter("cannot be combined with --sql", param_hint="--json")
     if start != "base" and not sql:
         raise typer.BadParameter(
             "is for --sql alone: otherwise the schema is asked", param_hint="--from"
@@ -109,15 +107,15 @@ def migrate_schema(
         )
 
     if sql:
-        sys.stdout.write(run(script))
+        sys.stdout.write(run(script, offline=True))
         return
     before, after = run(command)
     if as_json:
         typer.echo(json.dumps(_as_json(before, after)))
     else:
-        errors().print(_checked(after) if check else _moved(before, after), soft_wrap=True)
+        say(_checked(after) if check else _moved(before, after))
     if check and not after.is_current:
-        raise typer.Exit(EXIT_NOT_CURRENT)
+        raise typer.Exit(ExitCode.NEGATIVE)
 
 
 def application_role(config: AdapterConfig) -> str:

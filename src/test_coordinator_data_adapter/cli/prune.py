@@ -10,8 +10,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from test_coordinator_data_adapter.cli.screen import errors, show, table
-from test_coordinator_data_adapter.cli.store import Store, opened, run
+from test_coordinator_data_adapter.cli.program import add_command, run
+from test_coordinator_data_adapter.cli.screen import errors, say, show, table
+from test_coordinator_data_adapter.cli.store import Store, opened
 from test_coordinator_data_adapter.interfaces.retention import KINDS, Kind, RetentionReport
 
 __all__ = ["register"]
@@ -19,7 +20,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Adds the command `prune`."""
-    app.command("prune")(prune)
+    add_command(app, "prune", prune)
 
 
 def prune(
@@ -62,7 +63,7 @@ def prune(
     report, store = run(command)
     if as_json:
         typer.echo(json.dumps({"backend": store.name, **_as_json(report)}))
-        errors().print(f"Held in {store.backend}.", soft_wrap=True)
+        say(f"Held in {store.backend}.")
         return
     done = "Nothing was deleted: a dry run" if report.dry_run else "Done"
     show(_kinds(report), f"{done}.\nHeld in {store.backend}.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from test_coordinator_data_adapter.cli.store import run
+from test_coordinator_data_adapter.cli.program import add_command, new_group, run
 from test_coordinator_data_adapter.config import AdapterConfig
 
 __all__ = ["register"]
@@ -15,8 +15,8 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group = typer.Typer(help="Prepare Redis.", no_args_is_help=True)
-    group.command("acl")(_acl)
+    group = new_group("Prepare Redis.")
+    add_command(group, "acl", _acl)
     app.add_typer(group, name="redis")
 
 
@@ -35,7 +35,7 @@ def _acl(
     async def command() -> list[str]:
         return _lines("user {} on" if file else "ACL SETUSER {} reset on", AdapterConfig())
 
-    for line in run(command):
+    for line in run(command, offline=True):
         sys.stdout.write(f"{line}\n")
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Final
+from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 __all__ = [
-    "EXIT_NO_READER",
-    "EXIT_NO_ROOM",
     "colored",
     "duration",
     "errors",
@@ -24,15 +20,10 @@ __all__ = [
     "output",
     "plain",
     "ratio",
+    "say",
     "show",
     "table",
-    "written",
 ]
-
-EXIT_NO_READER: Final = 141
-"""Whoever read what the command prints stopped; what shells say of a program that SIGPIPE ended."""
-EXIT_NO_ROOM: Final = 74
-"""What the command prints cannot be written, such as to a full disk."""
 
 _STYLES = {
     "passed": "green",
@@ -95,6 +86,57 @@ def duration(milliseconds: float | None) -> str:
     return f"{minutes} min {seconds} s"
 
 
+class _Table(Table):
+    """A table that breaks no word: where it does not fit, each row becomes lines of its own."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unlimited = options.update_width(10_000)
+        natural: list[int] = []
+        for column in self.columns:
+            cells = [
+                Measurement.get(console, unlimited, cell) for cell in (column.header, *column.cells)
+            ]
+            natural.append(max(cell.maximum for cell in cells))
+            longest_word = max(cell.minimum for cell in cells)
+            column.width = natural[-1] if column.no_wrap else longest_word
+        spare = options.max_width - Measurement.get(console, unlimited, self).maximum
+        if spare < 0:
+            yield from self._records(console, options.max_width)
+            return
+        missing = [
+            most - (column.width or 0) for most, column in zip(natural, self.columns, strict=True)
+        ]
+        share = min(1.0, spare / (sum(missing) or 1))
+        for column, more in zip(self.columns, missing, strict=True):
+            column.width = (column.width or 0) + int(more * share)
+        yield from super().__rich_console__(console, options)
+
+    def _records(self, console: Console, width: int) -> RenderResult:
+        indent = max(len(str(column.header)) for column in self.columns) + 2
+        yield Text(str(self.title), style="bold")
+        for cells in zip(*(column.cells for column in self.columns), strict=True):
+            yield Text("")
+            for column, cell in zip(self.columns, cells, strict=True):
+                text = cell if isinstance(cell, Text) else Text(str(cell))
+                lines = text.wrap(console, max(width - indent, _longest_word(text)))
+                for number, line in enumerate(lines):
+                    head = "" if number else str(column.header)
+                    yield Text(head.ljust(indent), overflow="ignore", no_wrap=True).append_text(
+                        line
+                    )
+
+
+def _print(console: Console, text: Text, *, whole: bool) -> None:
+    """Print text, its lines unbroken or broken between words."""
+    lines = [text] if whole else text.wrap(console, max(console.width, _longest_word(text)))
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _longest_word(text: Text) -> int:
+    return max(map(cell_len, text.plain.split()), default=1)
+
+
 def table(title: str, columns: Sequence[str], *, right: Sequence[str] = ()) -> Table:
     """An empty table.
 
@@ -103,7 +145,7 @@ def table(title: str, columns: Sequence[str], *, right: Sequence[str] = ()) -> T
         columns: the headings.
         right: the headings of columns of numbers, which are never broken.
     """
-    made = Table(
+    made = _Table(
         title=Text(title, style="bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -113,59 +155,36 @@ def table(title: str, columns: Sequence[str], *, right: Sequence[str] = ()) -> T
     )
     for column in columns:
         numbers = column in right
-        made.add_column(
-            column, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold"
-        )
+        made.add_column(column, justify="right" if numbers else "left", no_wrap=numbers)
     return made
+
+
+def say(message: str) -> None:
+    """Prints a message on standard error; a terminal breaks its lines between words only.
+
+    Characters that could move a terminal's cursor or change its colours are replaced.
+    """
+    console = errors()
+    for line in message.split("\n"):
+        _print(console, Text(plain(line)), whole=not console.is_terminal)
 
 
 def show(*parts: RenderableType) -> None:
     """Prints on standard output, an empty line between the parts.
 
-    Tables are as wide as the terminal, or 80 columns without one; then no line ends in
-    blanks. Plain text is left as it is.
+    Lines are as wide as the terminal, or 80 columns without one, and broken between words
+    only; without a terminal no line ends in blanks, and plain text is left as it is.
     """
     console = output()
     with console.capture() as captured:
         for position, part in enumerate(parts):
             if position:
                 console.print()
-            console.print(part, soft_wrap=isinstance(part, str))
+            if isinstance(part, str):
+                _print(console, Text(part), whole=not console.is_terminal)
+            else:
+                console.print(part, crop=False)
     text = captured.get()
     if not console.is_terminal:
         text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
     sys.stdout.write(text)
-
-
-def written(command: Callable[[], object], program: str) -> int:
-    """The exit code of a program, once all that it printed is written.
-
-    Args:
-        command: what ends with `SystemExit`, its printing perhaps still in a buffer.
-        program: what it is called, for people.
-    """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # the shell's `>&-`: nobody wants to see it
-            unseen = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open to the end
-            setattr(sys, name, unseen)
-    code: object = None
-    try:
-        try:
-            command()
-        except SystemExit as ended:
-            if isinstance(ended.__context__, BrokenPipeError):
-                # Those who made this of it say 1, which is an answer of several commands.
-                raise ended.__context__ from None
-            code = ended.code
-        sys.stdout.flush()
-    except OSError as failed:
-        unread = isinstance(failed, BrokenPipeError)
-        if not unread:
-            with suppress(OSError):  # both may go to the same full disk
-                sys.stderr.write(f"{program}: {failed}\n")
-        # What is left in the buffers would fail once more when the interpreter ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, stream.fileno())
-        return EXIT_NO_READER if unread else EXIT_NO_ROOM
-    return code if isinstance(code, int) else int(code is not None)

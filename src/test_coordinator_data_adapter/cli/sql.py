@@ -7,18 +7,17 @@ from typing import Annotated
 
 import typer
 
-from test_coordinator_data_adapter.cli.store import run
+from test_coordinator_data_adapter.cli.program import CommandError, add_command, new_group, run
 from test_coordinator_data_adapter.config import AdapterConfig
-from test_coordinator_data_adapter.errors import ConfigurationError
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group `sql`."""
-    group = typer.Typer(help="Print SQL for an administrator.", no_args_is_help=True)
+    group = new_group("Print SQL for an administrator.")
     group.callback()(_sql)
-    group.command("roles")(roles)
+    add_command(group, "roles", roles)
     app.add_typer(group, name="sql")
 
 
@@ -59,7 +58,7 @@ def roles(
         config = AdapterConfig()
         role, database = user_and_database(config.postgres_url)
         if not role or not database:
-            raise ConfigurationError(
+            raise CommandError(
                 "postgres_url has to name the service's role and the database:"
                 " postgresql://role:password@host/database"
             )
@@ -71,5 +70,5 @@ def roles(
             auditor=auditor,
         )
 
-    statements = run(command)
+    statements = run(command, offline=True)
     sys.stdout.write("".join(f"{statement};\n" for statement in statements))

@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar, cast
+from typing import Annotated, Final, Literal, cast
 
-import anyio
 import typer
-from pydantic import ValidationError
 
-from test_coordinator_data_adapter.cli.screen import errors
+from test_coordinator_data_adapter.cli.program import CommandError, ExitCode
+from test_coordinator_data_adapter.cli.screen import say
 from test_coordinator_data_adapter.config import AdapterConfig
-from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError, InvalidValueError
+from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
 from test_coordinator_data_adapter.factory import AdapterFactory
-from test_coordinator_data_adapter.observability import Observer
+from test_coordinator_data_adapter.observability import Fact, Observer, Probed, StateChanged
 
 __all__ = [
-    "EXIT_REFUSED",
-    "EXIT_STORE",
-    "EXIT_USAGE",
     "AllowDegraded",
+    "BackendStates",
     "Store",
     "administrators_url",
     "opened",
-    "run",
 ]
-
-EXIT_REFUSED: Final = 1
-"""The command worked, and refused something it was given."""
-EXIT_USAGE: Final = 2
-"""The command was called or configured wrongly."""
-EXIT_STORE: Final = 3
-"""The store cannot be used."""
 
 AllowDegraded = Annotated[
     bool,
@@ -45,8 +34,6 @@ AllowDegraded = Annotated[
     ),
 ]
 """The option of every command that writes."""
-
-Result = TypeVar("Result")
 
 _MEMORY: Final = "memory (gone when this command ends)"
 _TO_KEEP_IT: Final = (
@@ -79,6 +66,26 @@ class Store:
     advice: str | None = None
 
 
+@dataclass(slots=True)
+class BackendStates:
+    """An observer that keeps the last state and the last error of each backend."""
+
+    by_backend: dict[str, str] = field(default_factory=dict[str, str])
+    errors: dict[str, AdapterError] = field(default_factory=dict[str, AdapterError])
+
+    def notice(self, fact: Fact, /) -> None:
+        """Keep it."""
+        if isinstance(fact, StateChanged) and fact.state != "closed":
+            self.by_backend[fact.backend] = fact.state
+        elif isinstance(fact, Probed) and fact.error is not None:
+            self.errors[fact.backend] = fact.error
+
+    def has_wrong_setting(self, backend: str) -> bool:
+        """Whether a setting, rather than the server, is why the backend cannot be used."""
+        error = self.errors.get(backend)
+        return isinstance(error, ConfigurationError) and error.setting is not None
+
+
 @asynccontextmanager
 async def opened(
     *,
@@ -98,8 +105,7 @@ async def opened(
         observers: who is told what happens on the way.
 
     Raises:
-        typer.Exit: a database was configured, or is needed, and cannot be used; standard error
-            says why.
+        CommandError: a database was configured, or is needed, and cannot be used.
     """
     config = AdapterConfig()
     chosen = config.in_memory or not _STORES.isdisjoint(config.model_fields_set)
@@ -117,22 +123,28 @@ async def opened(
     strict = config.startup_strict and not allow_degraded
     config = config.model_copy(update={"startup_strict": False})
     async with AsyncExitStack() as opening:
-        factory = await opening.enter_async_context(AdapterFactory(config, observers=observers))
+        states = BackendStates()
+        factory = await opening.enter_async_context(
+            AdapterFactory(config, observers=[states, *observers])
+        )
         health = cast("dict[str, dict[str, object]]", await factory.health_check())
         postgres, redis = health["postgres"], health["redis"]
         live = postgres["connected"] is True
         if not live and (chosen or needed) and not config.in_memory and not allow_degraded:
+            code = _exit_code(states, "postgres")
             if not chosen:
-                raise _unusable(_DEFAULT, f"{postgres['error']}; {_TO_FIND_IT}")
-            raise _unusable(_CONFIGURED, f"{postgres['error']}{'' if needed else _OTHERWISE}")
+                raise _unusable(_DEFAULT, f"{postgres['error']}; {_TO_FIND_IT}", code)
+            reason = f"{postgres['error']}{'' if needed else _OTHERWISE}"
+            raise _unusable(_CONFIGURED, reason, code)
         if strict and redis["state"] == "misconfigured":
-            raise _unusable("the configured Redis", f"{redis['error']}{_STRICTLY}")
+            reason = f"{redis['error']}{_STRICTLY}"
+            raise _unusable("the configured Redis", reason, _exit_code(states, "redis"))
         if live:
             yield Store(factory, _called(config, postgres), "postgres")
             return
         if not chosen and not config.in_memory:
             where = "the private server" if private else _DEFAULT
-            errors().print(f"{where} cannot be used: {postgres['error']}", soft_wrap=True)
+            say(f"{where} cannot be used: {postgres['error']}")
         yield Store(factory, _MEMORY, "memory", advice or (None if chosen else _TO_KEEP_IT))
 
 
@@ -144,13 +156,18 @@ def administrators_url(config: AdapterConfig, url: str | None) -> str:
         url: the option of the command, which comes first.
 
     Raises:
-        ConfigurationError: a private server is configured, which looks after itself.
+        CommandError: the settings use no server that needs an administrator.
     """
+    if url is None and config.in_memory:
+        raise CommandError(
+            "in_memory is set: everything is kept in memory and no database is used. Name a"
+            " database with --url, or unset in_memory"
+        )
     chosen = url or config.migration_url
     if chosen is None and config.embedded_data_dir is not None:
-        raise ConfigurationError(
-            "embedded_data_dir is set, and a private server looks after itself: name another"
-            " server by --url"
+        raise CommandError(
+            "embedded_data_dir is set, and a private server migrates itself: name another server"
+            " with --url"
         )
     return chosen or config.postgres_url
 
@@ -171,24 +188,9 @@ def _called(config: AdapterConfig, postgres: dict[str, object]) -> str:
     return f"{name} in {folder}"
 
 
-def _unusable(which: str, reason: str) -> typer.Exit:
-    errors().print(f"{which} cannot be used: {reason}", soft_wrap=True)
-    return typer.Exit(EXIT_STORE)
+def _exit_code(states: BackendStates, backend: str) -> ExitCode:
+    return ExitCode.USAGE if states.has_wrong_setting(backend) else ExitCode.DATABASE
 
 
-def run(command: Callable[[], Awaitable[Result]]) -> Result:
-    """Runs a command to its end and turns errors into a message and an exit code."""
-    try:
-        return anyio.run(command)
-    except ValidationError as broken:
-        for problem in broken.errors(include_url=False, include_input=False, include_context=False):
-            # A rule between several settings names them itself, and has no place of its own.
-            about = ["configuration", *map(str, problem["loc"]), problem["msg"]]
-            errors().print(": ".join(about), soft_wrap=True)
-        raise typer.Exit(EXIT_USAGE) from None
-    except (ConfigurationError, InvalidValueError) as broken:
-        errors().print(str(broken), soft_wrap=True)
-        raise typer.Exit(EXIT_USAGE) from None
-    except AdapterError as broken:
-        errors().print(f"{type(broken).__name__}: {broken}", soft_wrap=True)
-        raise typer.Exit(EXIT_STORE) from None
+def _unusable(which: str, reason: str, exit_code: ExitCode) -> CommandError:
+    return CommandError(f"{which} cannot be used: {reason}", exit_code)

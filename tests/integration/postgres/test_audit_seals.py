@@ -406,6 +406,22 @@ async def test_the_auditor_exports_the_trail_by_the_url_it_seals_with(held, plac
 
 
 @pytest.mark.usefixtures("_an_auditor")
+async def test_the_auditor_reads_a_history_by_the_url_it_seals_with(held, place):
+    nobody = replace(place, admin="postgresql://me:hunter2@127.0.0.1:1/none")
+    result = (await held.test_results.bulk_create([a_test_result(), a_test_result()]))[0]
+
+    history = ["audit", "history", "test_result", result.result_id, "--json"]
+    read = await call(nobody, *history, "--url", place.auditor)
+    unreachable = await call(place, *history, "--url", nobody.admin)
+
+    assert read.exit_code == 0, read.output
+    assert json.loads(read.stdout)["operation"] == "bulk_create"
+    assert unreachable.exit_code == 3
+    assert json.loads(unreachable.stdout)["error"]["exit_code"] == 3
+    assert "hunter2" not in unreachable.output
+
+
+@pytest.mark.usefixtures("_an_auditor")
 async def test_the_commands_seal_and_verify_as_the_auditor(held, place, superuser):
     sealed = await call(place, "audit", "seal")
     digest = sealed.stdout.strip()
@@ -472,7 +488,7 @@ async def test_the_command_verifies_from_the_seal_it_is_told(held, place, seals,
 async def test_a_role_that_may_not_seal_is_told_whose_url_to_give(held, place):
     refused = await call(place, "audit", "seal", "--url", place.application)
 
-    assert refused.exit_code == 2
+    assert refused.exit_code == 3
     assert "give the owner's or the auditor's" in refused.stderr
     assert "--url" in refused.stderr
 

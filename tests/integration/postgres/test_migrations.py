@@ -626,7 +626,7 @@ async def test_the_command_demands_what_the_host_it_connects_to_deserves(empty_p
     )
 
     assert near.exit_code == 1, near.output
-    assert far.exit_code == 2, far.output
+    assert far.exit_code == 3, far.output
 
 
 async def test_the_command_prints_the_script_instead_of_running_it(empty_place, connect):

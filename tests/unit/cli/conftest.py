@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ def _environment(monkeypatch):
     monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_IN_MEMORY", "true")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+
+
+@pytest.fixture(scope="session")
+def samples():
+    """The folder of the journals that the package carries."""
+    with as_file(files("test_coordinator_data_adapter.journals") / "samples") as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_in_strict_mode_they_are_a_failure(call, monkeypatch, how):
 
     result = call("health", *(["--strict"] if how == "option" else []))
 
-    assert result.exit_code == 2
+    assert result.exit_code == 3
 
 
 def test_strictness_of_the_configuration_can_be_set_aside(call, monkeypatch):

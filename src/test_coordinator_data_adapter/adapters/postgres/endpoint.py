@@ -89,7 +89,7 @@ class Endpoint:
     ) -> None:
         """Merge what the URL, the settings and libpq's environment variables say."""
         if url.scheme not in _SCHEMES:
-            raise ConfigurationError(f"{_SUBJECT} must begin with postgresql://")
+            raise ConfigurationError(f"{_SUBJECT} must begin with postgresql://", setting=_SUBJECT)
         for name, _ in url.options:
             _require_known(name, url)
         options = {
@@ -254,7 +254,7 @@ def user_and_database(text: str) -> tuple[str, str]:
     """
     url = parse_server_url(text, subject=_SUBJECT)
     if url.scheme not in _SCHEMES:
-        raise ConfigurationError(f"{_SUBJECT} must begin with postgresql://")
+        raise ConfigurationError(f"{_SUBJECT} must begin with postgresql://", setting=_SUBJECT)
     return url.username or "", url.path
 
 
@@ -267,17 +267,22 @@ def _system_user() -> str:
     try:
         return getuser()
     except (OSError, KeyError, ImportError):
-        raise ConfigurationError(f"{_SUBJECT} must name a user: this process has none") from None
+        raise ConfigurationError(
+            f"{_SUBJECT} must name a user: this process has none", setting=_SUBJECT
+        ) from None
 
 
 def _require_known(name: str, url: ServerUrl) -> None:
     if name in _SECRETS:
         raise ConfigurationError(
             f"{_SUBJECT} has the option {name}; secrets do not belong among its options:"
-            " put the password before the @"
+            " put the password before the @",
+            setting=_SUBJECT,
         )
     if name not in _OPTIONS:
-        raise ConfigurationError(f"{_SUBJECT} has an unknown option: {url.printable(name)}")
+        raise ConfigurationError(
+            f"{_SUBJECT} has an unknown option: {url.printable(name)}", setting=_SUBJECT
+        )
 
 
 def _merge(
@@ -289,7 +294,7 @@ def _merge(
         name, source = "PGSSLMODE", in_environment
     mode = source.get("sslmode", source.get("ssl", "disable")).lower()
     if mode not in _MODES:
-        raise ConfigurationError(f"{name} must be one of {', '.join(TLS_MODES)}")
+        raise ConfigurationError(f"{name} must be one of {', '.join(TLS_MODES)}", setting=name)
     merged = replace(
         tls,
         mode=strictest(tls.mode, _MODES[mode]),
@@ -301,7 +306,8 @@ def _merge(
         if merged.root_certificate or merged.certificate or merged.key:
             raise ConfigurationError(
                 f'TLS certificates are configured but TLS is not required (it is "{merged.mode}");'
-                ' set "require" or "verify-full", or remove the certificates'
+                ' set "require" or "verify-full", or remove the certificates',
+                setting="postgres_tls",
             )
         # The variables are there for other programs too: they are used where TLS is.
         return merged

@@ -363,7 +363,8 @@ def _rank(revision: str) -> int:
         return len(REVISIONS) - 1
     if revision_id(revision) not in REVISIONS:
         raise ConfigurationError(
-            f"there is no revision {revision!r}: name one of {', '.join(REVISIONS)}, head or base"
+            f"there is no revision {revision!r}: name one of {', '.join(REVISIONS)}, head or base",
+            setting="revision",
         )
     return REVISIONS.index(revision_id(revision))
 

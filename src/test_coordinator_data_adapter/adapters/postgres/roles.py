@@ -70,7 +70,8 @@ def grants(schema: str, role: str, auditor: str = AUDITOR_ROLE) -> str:
 
     It is part of every migration, so that a new table never waits for an administrator. The audit
     trail is written by triggers alone: the service reads it, and only the auditor deletes from it.
-    What leads from a result to the record of its creation is the database's to set, too.
+    What leads from a result to the record of its creation is the database's to set, too; the
+    auditor reads it, and nothing else of a result.
     """
     inside = quoted(schema)
     to, also = quoted(role), quoted(auditor)
@@ -104,6 +105,7 @@ BEGIN
         IF EXISTS (SELECT FROM pg_roles WHERE rolname = {literal(auditor)}) THEN
             GRANT USAGE ON SCHEMA {inside} TO {also};
             GRANT SELECT, DELETE ON {trail} TO {also};
+            GRANT SELECT (result_id, run_id, created_in) ON {results} TO {also};
         END IF;
     END IF;
     IF to_regclass({literal(seals)}) IS NOT NULL

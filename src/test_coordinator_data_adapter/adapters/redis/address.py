@@ -141,7 +141,8 @@ def _tls(settings: KeyspaceSettings, scheme: str) -> TlsSettings | None:
     if tls.root_certificate or tls.certificate or tls.key:
         raise ConfigurationError(
             "redis_tls_ca, redis_tls_cert or redis_tls_key is set, but redis_url begins with"
-            f" {scheme}://, which is not encrypted: begin it with rediss"
+            f" {scheme}://, which is not encrypted: begin it with rediss",
+            setting="redis_tls",
         )
     return None
 
@@ -158,7 +159,9 @@ def _sentinel(
     settings: KeyspaceSettings, url: ServerUrl, service: str | None, address: Address
 ) -> Address:
     if settings.cluster:
-        raise ConfigurationError("redis_cluster and a Sentinel exclude each other: choose one")
+        raise ConfigurationError(
+            "redis_cluster and a Sentinel exclude each other: choose one", setting="redis_cluster"
+        )
     if not service:
         raise _wrong("must name the Sentinels' service: redis+sentinel://host:26379/service/0")
     nodes = settings.sentinels or _nodes(url, _SENTINEL_PORT)
@@ -177,7 +180,7 @@ def _servers(settings: KeyspaceSettings, url: ServerUrl, address: Address) -> Ad
 
 
 def _wrong(what: str) -> ConfigurationError:
-    return ConfigurationError(f"{_SUBJECT} {what}")
+    return ConfigurationError(f"{_SUBJECT} {what}", setting=_SUBJECT)
 
 
 def _database_option(url: ServerUrl) -> int | None:

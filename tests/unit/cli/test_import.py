@@ -5,7 +5,6 @@ import os
 import pty
 import subprocess
 import sys
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,6 @@ from test_coordinator_data_adapter import AdapterConfig
 from test_coordinator_data_adapter.cli import store
 
 KEYS = ["path", "outcome", "reason", "scenario_id", "run_id", "run_status", "events", "results"]
-
-
-@pytest.fixture(scope="session")
-def samples():
-    with as_file(files("test_coordinator_data_adapter.journals") / "samples") as folder:
-        yield folder
 
 
 @pytest.fixture

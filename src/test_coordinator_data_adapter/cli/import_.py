@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -13,8 +14,16 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from test_coordinator_data_adapter.cli.screen import colored, errors, plain, show, table
-from test_coordinator_data_adapter.cli.store import EXIT_REFUSED, AllowDegraded, Store, opened, run
+from test_coordinator_data_adapter.cli.program import (
+    CommandError,
+    ExitCode,
+    add_command,
+    new_group,
+    run,
+)
+from test_coordinator_data_adapter.cli.screen import colored, errors, plain, say, show, table
+from test_coordinator_data_adapter.cli.store import AllowDegraded, Store, opened
+from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.journals import (
     Import,
     JournalImporter,
@@ -32,8 +41,8 @@ _MANY = 2
 
 def register(app: typer.Typer) -> None:
     """Adds the group `import`."""
-    group = typer.Typer(help="Import what other tools recorded.", no_args_is_help=True)
-    group.command("chaostoolkit")(chaostoolkit)
+    group = new_group("Import what other tools recorded.")
+    add_command(group, "chaostoolkit", chaostoolkit)
     app.add_typer(group, name="import")
 
 
@@ -62,13 +71,13 @@ def chaostoolkit(
 ) -> None:
     """Import Chaos Toolkit journals.
 
-    Each is imported wholly or not at all, and only once: repeating an import changes
-    nothing. Exit code 0 only when no journal was refused; 1 when one was, 2 when a setting
-    or the mapping file is wrong, 3 when the database that was configured cannot be used.
+    The import of a journal is atomic, and happens once: importing it again changes nothing.
+    Exit code 0 only when no journal was refused; 1 when one was, 2 when an option, a setting
+    or the mapping file is wrong, 3 when the database cannot be used.
     """
 
     async def command() -> tuple[list[Import], Store]:
-        mapping = shipped_mapping() if mapping_file is None else load_mapping(mapping_file)
+        mapping = _mapping(mapping_file)
         async with opened(allow_degraded=allow_degraded) as store:
             return await import_journals(store, paths, mapping), store
 
@@ -77,14 +86,18 @@ def chaostoolkit(
     if as_json:
         answer = {"backend": store.name, "journals": [_as_json(one) for one in imports]}
         typer.echo(json.dumps(answer))
-        errors().print("\n".join(told), soft_wrap=True)
+        say("\n".join(told))
     else:
         show(_journals(imports), "\n".join([f"{summary(imports)}.", *told]))
     exit_if_refused(imports, say_why=not as_json)
 
 
 async def import_journals(store: Store, paths: Sequence[Path], mapping: Mapping) -> list[Import]:
-    """Imports what these paths stand for, with a progress bar when there is much to watch."""
+    """Imports what these paths stand for, with a progress bar when there is much to watch.
+
+    Raises:
+        CommandError: Ctrl-C or SIGTERM ended the import; says how far it got.
+    """
     factory = store.factory
     importer = JournalImporter(
         factory.get_scenarios_repository(),
@@ -106,11 +119,32 @@ async def import_journals(store: Store, paths: Sequence[Path], mapping: Mapping)
     task = bar.add_task("importing", total=len(files))
     watched = console.is_terminal and len(files) >= _MANY
     imports: list[Import] = []
-    with bar if watched else nullcontext():
-        async for one in importer.import_files(files):
-            imports.append(one)
-            bar.advance(task)
+    try:
+        with bar if watched else nullcontext():
+            async for one in importer.import_files(files):
+                imports.append(one)
+                bar.advance(task)
+    except asyncio.CancelledError:
+        raise _interrupted(imports, len(files)) from None
     return imports
+
+
+def _mapping(file: Path | None) -> Mapping:
+    try:
+        return shipped_mapping() if file is None else load_mapping(file)
+    except ConfigurationError as error:
+        raise CommandError(str(error)) from None
+
+
+def _interrupted(imports: Sequence[Import], total: int) -> CommandError:
+    so_far = f" ({summary(imports)})" if imports else ""
+    return CommandError(
+        f"Interrupted after {len(imports)} of {total} journals{so_far}. Run the command again to"
+        " import the rest.",
+        ExitCode.INTERRUPTED,
+        total=total,
+        journals=[_as_json(one) for one in imports],
+    )
 
 
 def _as_json(one: Import) -> dict[str, object]:
@@ -141,10 +175,9 @@ def exit_if_refused(imports: Sequence[Import], *, say_why: bool = True) -> None:
     refused = [one for one in imports if one.outcome is Outcome.REFUSED]
     if say_why:
         for one in refused:
-            lines = [plain(line) for line in f"{one.path}: {one.reason}".split("\n")]
-            errors().print("\n" + "\n".join(lines), soft_wrap=True)
+            say(f"\n{plain(one.path)}: {one.reason}")
     if refused:
-        raise typer.Exit(EXIT_REFUSED)
+        raise typer.Exit(ExitCode.NEGATIVE)
 
 
 def _journals(imports: Sequence[Import]) -> Table:
