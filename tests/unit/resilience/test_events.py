@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import structlog
 
-from test_coordinator_data_adapter.resilience.events import EventLog
+from test_coordinator_data_adapter.resilience.events import EventLog, contained_logging
 
 
 def test_where_structlog_is_configured_events_go_there_with_the_bound_context() -> None:
@@ -83,7 +83,7 @@ def test_the_level_filters_this_librarys_events(level: str, heard: list[str]) ->
 
 def test_where_nothing_is_configured_only_what_is_wrong_is_shown() -> None:
     script = textwrap.dedent("""
-        from test_coordinator_data_adapter.resilience.events import EventLog
+        from test_coordinator_data_adapter.resilience.events import EventLog, contained_logging
         EventLog().info("opened", fact=1)
         EventLog().warning("degraded", fact=1)
     """)
@@ -91,3 +91,46 @@ def test_where_nothing_is_configured_only_what_is_wrong_is_shown() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
 
     assert (done.stdout, done.stderr) == (b"", b"degraded fact=1\n")
+
+
+class _Raising(logging.Handler):
+    def handle(self, record: logging.LogRecord) -> bool:
+        raise RuntimeError(record.name)
+
+
+def test_a_handler_that_raises_loses_the_event_and_nothing_else() -> None:
+    handler = _Raising()
+    logging.getLogger().addHandler(handler)
+    try:
+        EventLog().error("backend_lost")
+        with pytest.raises(RuntimeError):
+            logging.getLogger("test_coordinator_data_adapter").error("the handler does raise")
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def test_a_bound_value_that_cannot_be_shown_loses_the_event_and_nothing_else() -> None:
+    class Unprintable:
+        def __repr__(self) -> str:
+            raise ValueError
+
+    with structlog.contextvars.bound_contextvars(user=Unprintable()):
+        EventLog().error("backend_lost")
+
+
+def test_contained_records_reach_the_handlers_and_what_these_raise_reaches_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    library, handler = logging.getLogger("somelibrary"), _Raising()
+    library.addHandler(handler)
+
+    with caplog.at_level(logging.INFO), contained_logging("somelibrary"):
+        with contained_logging("somelibrary"):
+            logging.getLogger("somelibrary.part").info("raises in its own handler")
+        assert library.handlers != [handler], "still contained: another call is inside"
+
+    assert (library.handlers, library.propagate) == ([handler], True)
+    library.removeHandler(handler)
+    with caplog.at_level(logging.INFO), contained_logging("somelibrary"):
+        logging.getLogger("somelibrary.part").info("arrives")
+    assert caplog.messages == ["arrives"]

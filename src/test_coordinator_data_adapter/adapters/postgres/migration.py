@@ -28,6 +28,7 @@ from test_coordinator_data_adapter.adapters.postgres.translation import (
     translate,
 )
 from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.resilience.events import contained_logging
 from test_coordinator_data_adapter.tls import TlsSettings
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ async def migrate(
     return before
 
 
+@contained_logging("alembic")
 def migration_sql(
     schema: str, *, start: str = "base", revision: str = "head", role: str = APPLICATION_ROLE
 ) -> str:
@@ -343,6 +345,7 @@ def _revision(connection: Connection, schema: str) -> str | None:
     return revision
 
 
+@contained_logging("alembic")
 def _move(
     connection: Connection, schema: str, role: str, before: SchemaState, revision: str
 ) -> None:
