@@ -248,3 +248,20 @@ def test_sqlalchemy_is_given_a_url_without_the_password():
     assert url.render_as_string(hide_password=False) == (
         "postgresql+asyncpg://user@db.example:5433/tests"
     )
+
+
+@pytest.mark.parametrize("target", ["standby", "prefer-standby", "read-only", "hunter2"])
+def test_a_target_that_accepts_no_writes_is_refused(target):
+    with pytest.raises(ConfigurationError, match="target_session_attrs in the PostgreSQL URL"):
+        Endpoint.of(f"{URL}?target_session_attrs={target}", TlsSettings())
+    with pytest.raises(ConfigurationError, match="PGTARGETSESSIONATTRS") as refused:
+        Endpoint.of(URL, TlsSettings(), {"PGTARGETSESSIONATTRS": target})
+
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("target", ["any", "primary", "read-write"])
+def test_the_target_in_the_url_takes_precedence_over_the_variable(target):
+    url = f"{URL}?target_session_attrs={target}"
+
+    assert Endpoint.of(url, TlsSettings(), {"PGTARGETSESSIONATTRS": "standby"}).hosts

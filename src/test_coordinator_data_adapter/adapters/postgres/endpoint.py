@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 
 from test_coordinator_data_adapter.adapters.postgres.cleartext_guard import GuardedLoop
 from test_coordinator_data_adapter.adapters.postgres.translation import TlsRefusedError
-from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.server_url import (
     ServerUrl,
@@ -65,6 +65,19 @@ _ENVIRONMENT: Final = {
     "PGTARGETSESSIONATTRS": "target_session_attrs",
 }
 _CONNECT_TIMEOUT: Final = 10.0
+_ATTEMPTS_PER_ADDRESS: Final = 4
+_ENCODING: Final = "UTF8"
+_READ_ONLY: Final = "25006"
+_STARTING: Final = "57P03"
+_REPORTED_READ_ONLY: Final = ("in_hot_standby", "default_transaction_read_only")
+# By the simple protocol, which prepares nothing: the number of rows is the answer.
+_ACCEPTS_WRITES: Final = (
+    "SELECT WHERE NOT pg_catalog.pg_is_in_recovery()"
+    " AND NOT pg_catalog.current_setting('default_transaction_read_only')::bool"
+)
+# What a service that writes cannot be connected to.
+_READ_ONLY_TARGETS: Final = frozenset({"standby", "prefer-standby", "read-only"})
+_TARGETS: Final = frozenset({"any", "primary", "read-write"})
 # The first message of a connection that asks for TLS: its length and its code.
 _TLS_REQUEST: Final = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 
@@ -101,7 +114,8 @@ class Endpoint:
         self.database: Final = url.path or environment.get("PGDATABASE") or self.user
         self.tls: Final = _merge(tls, given, options)
         self.application_name: Final = given.get("application_name")
-        self._target: Final = given.get("target_session_attrs", options.get("target_session_attrs"))
+        _require_writable_target(given, options)
+        self._primary = 0
         self._password: Final = url.password
         self._on_unencrypted = on_unencrypted
         self._unencrypted: str | None = None
@@ -152,7 +166,10 @@ class Endpoint:
         )
 
     async def connect(self, **options: Any) -> Connection:
-        """Open a connection to the first server that accepts one.
+        """Open a connection to the first server that accepts writes.
+
+        The server that was found last is tried first. A single address may lead to several
+        servers, so a standby that answers there is tried a few times again.
 
         Args:
             options: asyncpg's; what the endpoint determines itself is replaced. ``timeout`` is
@@ -160,8 +177,9 @@ class Endpoint:
 
         Raises:
             TlsRefusedError: TLS is demanded and the server does not support it.
-            ConfigurationError: a server on another machine asks for the password in clear text
-                on an unencrypted connection.
+            ConfigurationError: the database is not encoded in UTF-8, or a server on another
+                machine asks for the password in clear text on an unencrypted connection.
+            UnavailableError: every server that answers is a standby, or read-only.
             Exception: as the driver raised it.
         """
         loop = asyncio.get_running_loop()
@@ -170,19 +188,56 @@ class Endpoint:
             "user": self.user,
             "password": self._password,
             "database": self.database,
-            "target_session_attrs": self._target,
+            "target_session_attrs": "any",  # a standby is recognised here
         }
+        order = sorted(range(len(self.hosts)), key=lambda position: position != self._primary)
+        attempts = order if len(order) > 1 else order * _ATTEMPTS_PER_ADDRESS
         failure: Exception | None = None
-        for position, (host, port) in enumerate(self.hosts):
-            share = (deadline - loop.time()) / (len(self.hosts) - position)
+        for number, position in enumerate(attempts):
+            host, port = self.hosts[position]
+            left = deadline - loop.time()
+            share = left / (len(order) - number) if len(order) > 1 else left
             try:
                 async with asyncio.timeout(share):
-                    return await self._connect_to(host, port, options | {"timeout": share})
+                    connection = await self._connect_to(host, port, options | {"timeout": share})
+                    await self._require_usable(connection, host, port)
             except Exception as error:  # noqa: BLE001 - the next server is tried, whatever it is
-                if failure is None or isinstance(error, asyncpg.PostgresError):
+                if failure is None or _tells_more(error, failure):
                     failure = error
+                if len(order) == 1 and not isinstance(error, UnavailableError):
+                    break
+            else:
+                self._primary = position
+                return connection
         assert failure is not None  # noqa: S101 - there is at least one server
         raise failure
+
+    async def _require_usable(self, connection: Connection, host: str, port: int) -> None:
+        """Close a connection to a standby, or to a database in another encoding.
+
+        The server reports both when it accepts a connection, which costs nothing. A pooler
+        repeats what it was told earlier: a standby is asked once more.
+        """
+        reported = connection.get_settings()
+        try:
+            encoding = getattr(reported, "server_encoding", _ENCODING)
+            if encoding != _ENCODING:
+                raise ConfigurationError(
+                    f"the database {self.database} at {host_and_port(host, port)} is encoded in"
+                    f" {encoding}; only {_ENCODING} can store every text: create the database with"
+                    f" ENCODING '{_ENCODING}'"
+                )
+            if all(getattr(reported, name, None) == "off" for name in _REPORTED_READ_ONLY):
+                return
+            if await connection.execute(_ACCEPTS_WRITES) != "SELECT 1":
+                raise UnavailableError(
+                    f"PostgreSQL at {host_and_port(host, port)} accepts no writes: it is a standby,"
+                    " or set to read-only; not applied, retry later",
+                    sqlstate=_READ_ONLY,
+                )
+        except BaseException:
+            connection.terminate()
+            raise
 
     @property
     def encryption_warning(self) -> str | None:
@@ -323,6 +378,30 @@ def _merge(
 def _path(value: str | None) -> Path | None:
     # "system" is libpq's word for the authorities that the machine trusts, which is our default.
     return None if value in {None, "", "system"} else Path(str(value)).expanduser()
+
+
+def _require_writable_target(in_url: Mapping[str, str], in_environment: Mapping[str, str]) -> None:
+    name, source = "target_session_attrs in the PostgreSQL URL", in_url
+    if "target_session_attrs" not in in_url:
+        name, source = "PGTARGETSESSIONATTRS", in_environment
+    target = source.get("target_session_attrs", "read-write")
+    if target in _READ_ONLY_TARGETS:
+        raise ConfigurationError(
+            f"{name} is {target}, but this library writes: remove it, or set read-write"
+        )
+    if target not in _TARGETS:
+        raise ConfigurationError(f"{name} must be read-write, primary or any")
+
+
+def _tells_more(error: Exception, than: Exception) -> bool:
+    """Whether one server's failure says more about the whole than that of another."""
+    return _weight(error) > _weight(than)
+
+
+def _weight(error: Exception) -> int:
+    if isinstance(error, asyncpg.PostgresError):
+        return 1 if error.sqlstate == _STARTING else 3
+    return {ConfigurationError: 3, TlsRefusedError: 3, UnavailableError: 2}.get(type(error), 0)
 
 
 def _may_work_unencrypted(error: Exception) -> bool:
