@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,6 +51,12 @@ class AuditRecord(BaseModel):
         after: the changed fields as they became, JSON; None where nothing was left.
         correlation_id: what the mutation belongs to, as `audit_context` said, or None.
         reason: why, as `audit_context` said, or None.
+        occurred_at: when the mutation was requested; the time of ``recorded_at`` unless it was
+            applied later.
+        login_role: the role of the database that the client logged in with, beside the ``actor``
+            that it claims; None in memory, and in records that are older than this field.
+        call_id: identifies the request that the mutation is part of, or None.
+        step: the place of the mutation among those of its request, from 1, or None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +73,10 @@ class AuditRecord(BaseModel):
     after: dict[str, JsonValue] | None = None
     correlation_id: str | None = None
     reason: str | None = None
+    occurred_at: datetime
+    login_role: str | None = None
+    call_id: UUID | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -323,8 +323,12 @@ async def test_the_timeline_tells_of_every_result_once_however_a_transaction_cre
         ("create", "alone"),
         *(("bulk_create", id_) for id_ in "abcd"),
     ]
-    assert after[:-1] == before
-    assert (after[-1].record.operation, after[-1].entity_id) == ("delete", "b")
+    assert after[:-3] == before
+    assert [(entry.record.operation, entry.entity_id) for entry in after[-3:]] == [
+        ("delete", "alone"),
+        ("delete", "a"),
+        ("delete", "b"),
+    ]
 
 
 async def test_what_one_statement_did_stands_in_the_order_it_was_recorded_in(database, bare):
@@ -359,14 +363,19 @@ async def test_a_prune_is_one_record_for_each_statement_and_names_what_went(test
     assert gone == {result.result_id for result in results}
 
 
-async def test_deleting_many_rows_in_one_statement_is_a_prune_of_one_record(test_runs, bare):
-    for _ in range(3):
-        await test_runs.create(a_test_run())
+async def test_given_direct_sql_when_it_deletes_many_rows_then_each_is_recorded_as_it_was(
+    test_runs, bare
+):
+    runs = [await test_runs.create(a_test_run()) for _ in range(3)]
 
+    await bare.execute("SELECT set_config($1, $2, false)", AUDIT_SETTING, '{"operation": "prune"}')
     await bare.execute(f"DELETE FROM {SCHEMA}.test_runs")
     await bare.execute(f"DELETE FROM {SCHEMA}.test_runs")
 
-    assert await told(bare, "operation, count", "operation <> 'create'") == [("prune", 3)]
+    deletions = await told(bare, "operation, entity_id, before", "operation <> 'create'")
+    assert {(name, id_, before["scenario_id"]) for name, id_, before in deletions} == {
+        ("delete", run.run_id, run.scenario_id) for run in runs
+    }
 
 
 async def test_retention_prunes_even_when_it_takes_a_single_row(database, test_runs, bare):
@@ -439,7 +448,7 @@ async def test_the_service_cannot_have_what_it_makes_up_in_a_table_of_its_own_re
                 f"CREATE TRIGGER forges AFTER INSERT ON own"
                 f" FOR EACH ROW EXECUTE FUNCTION {function}"
             )
-    assert f"{SCHEMA}.audit_insert_test_runs()" in {function for (function,) in functions}
+    assert f"{SCHEMA}.audit_row()" in {function for (function,) in functions}
 
 
 async def test_nobody_truncates_what_is_recorded_not_even_a_superuser(place, connect):

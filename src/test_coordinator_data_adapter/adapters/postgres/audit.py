@@ -28,9 +28,11 @@ __all__ = ["PostgresAuditRepository"]
 _BATCH: Final = 100
 # Then others have the event loop.
 _ROWS_AT_ONCE: Final = 200
-_COLUMNS: Final = ", ".join(AuditRecord.model_fields).replace(
-    "entity_ids", "coalesce(entity_ids, '{}') AS entity_ids"
-)
+_EXPRESSIONS: Final = {
+    "entity_ids": "coalesce(entity_ids, '{}') AS entity_ids",
+    "occurred_at": "coalesce(occurred_at, recorded_at) AS occurred_at",
+}
+_COLUMNS: Final = ", ".join(_EXPRESSIONS.get(name, name) for name in AuditRecord.model_fields)
 
 
 class PostgresAuditRepository(AuditRepository):
@@ -46,8 +48,7 @@ class PostgresAuditRepository(AuditRepository):
         self._history = _reading(
             "WITH own AS ("
             f"SELECT * FROM {self._trail} WHERE kind = $1 AND entity_id = $2 UNION ALL"
-            f" SELECT * FROM {self._trail} WHERE operation = 'prune' AND kind = $1"
-            " AND entity_ids @> ARRAY[$2::text]"
+            f" SELECT * FROM {self._trail} WHERE kind = $1 AND entity_ids @> ARRAY[$2::text]"
             "), bulk AS ("
             f"SELECT * FROM {self._trail} WHERE operation = 'bulk_create' AND kind = $1"
             " AND transaction_id IN ("
@@ -61,14 +62,17 @@ class PostgresAuditRepository(AuditRepository):
         self._of_run = _reading(
             f"WITH own AS (SELECT * FROM {self._trail} WHERE run_id = $1 UNION ALL"
             f" SELECT * FROM {self._trail} WHERE kind = 'test_run' AND entity_id = $1"
+            # What was moved away is recorded with this run as its run_id already.
+            f" UNION ALL SELECT * FROM {self._trail} WHERE run_ids @> ARRAY[$1::text]"
+            " AND operation <> 'prune' AND run_id <> $1"
             "), result AS ("
             f"SELECT created_in, result_id FROM {results} WHERE run_id = $1"
             " UNION SELECT created_in[1], entity_id FROM own"
-            " WHERE operation = 'delete' AND kind = 'test_result'"
+            " WHERE created_in IS NOT NULL AND kind = 'test_result'"
             f" UNION SELECT gone.created_in, gone.result_id FROM {self._trail} AS prune,"
             " unnest(prune.created_in, prune.entity_ids, prune.run_ids)"
             " AS gone (created_in, result_id, run_id)"
-            " WHERE operation = 'prune' AND run_ids @> ARRAY[$1::text] AND gone.run_id = $1"
+            " WHERE entity_ids IS NOT NULL AND run_ids @> ARRAY[$1::text] AND gone.run_id = $1"
             "), bulk AS ("
             "SELECT created_in, array_agg(result_id ORDER BY result_id) AS ids FROM result"
             " WHERE NOT EXISTS (SELECT FROM own WHERE operation = 'create'"

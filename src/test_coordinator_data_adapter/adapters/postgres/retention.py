@@ -152,12 +152,11 @@ class PostgresRetentionRepository(RetentionRepository):
             held: list[str] = [row[0] for row in rows]
             for kind, id_ in (*_CHILDREN, _RUNS):
                 table = f"{self._schema}.{kind}"
-                statement = self._deleting(
-                    f"DELETE FROM {table} WHERE {id_} = ANY(ARRAY("
-                    f"SELECT {id_} FROM {table} WHERE run_id = ANY($1) LIMIT {_AT_ONCE}))"
+                statement = self._pruning(
+                    kind, f"SELECT {id_} FROM {table} WHERE run_id = ANY($1) LIMIT {_AT_ONCE}"
                 )
                 gone[kind] = 0
-                while number := await transaction.execute(statement, held):
+                while number := await _pruned(transaction, statement, held):
                     gone[kind] += number
         return gone
 
@@ -176,13 +175,14 @@ class PostgresRetentionRepository(RetentionRepository):
             if before is None:
                 continue
             table = f"{self._schema}.{kind}"
-            statement = self._deleting(
-                f"DELETE FROM {table} WHERE {id_} = ANY(ARRAY(SELECT {id_} FROM {table} AS child"
+            statement = self._pruning(
+                kind,
+                f"SELECT {id_} FROM {table} AS child"
                 " WHERE created_at < $1 AND run_id <> ALL($2)"
                 # A run may have been taken up since the protected ones were listed.
                 f" AND NOT EXISTS (SELECT FROM {self._schema}.test_runs AS run"
                 f" WHERE run.run_id = child.run_id AND run.{_UNFINISHED})"
-                f" ORDER BY created_at, {id_} LIMIT {_AT_ONCE}))"
+                f" ORDER BY created_at, {id_} LIMIT {_AT_ONCE}",
             )
             await self._until_done(statement, (before, protected), kind, count)
 
@@ -192,10 +192,11 @@ class PostgresRetentionRepository(RetentionRepository):
         if policy.scenarios is None:
             return
         table = f"{self._schema}.scenarios"
-        old = f"updated_at < $1 AND {_RETIRED}"
-        statement = self._deleting(
-            f"DELETE FROM {table} WHERE scenario_id = ANY(ARRAY(SELECT scenario_id FROM {table}"
-            f" WHERE {old} LIMIT {_AT_ONCE})) AND {old}"
+        # What was changed meanwhile is looked at again once it is locked.
+        statement = self._pruning(
+            "scenarios",
+            f"SELECT scenario_id FROM {table} WHERE updated_at < $1 AND {_RETIRED}"
+            f" LIMIT {_AT_ONCE} FOR UPDATE",
         )
         await self._until_done(statement, (policy.scenarios,), "scenarios", count)
 
@@ -211,7 +212,7 @@ class PostgresRetentionRepository(RetentionRepository):
 
     async def _batch(self, statement: Statement, *parameters: object) -> int:
         async with self._turn() as transaction:
-            return await transaction.execute(statement, *parameters)
+            return await _pruned(transaction, statement, *parameters)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[Transaction]:
@@ -227,7 +228,7 @@ class PostgresRetentionRepository(RetentionRepository):
                     f" set_config('{AUDIT_SETTING}', $2, true)"
                 ),
                 f"test-coordinator-data-adapter/{self._database.schema}/retention",
-                self._database.tell(operation="prune"),
+                self._database.tell(),
             )
             await transaction.execute(self._deleting("SET LOCAL lock_timeout TO DEFAULT"))
             yield transaction
@@ -239,8 +240,19 @@ class PostgresRetentionRepository(RetentionRepository):
     def _reading(self, sql: str) -> Statement:
         return Statement(sql, None, writes=False)
 
+    def _pruning(self, kind: Kind, ids: str) -> Statement:
+        """Deletes the entities whose ids a query selects; answers how many."""
+        return self._deleting(
+            f"SELECT {self._schema}.prune('{kind.removesuffix('s')}', ARRAY({ids}))"
+        )
+
     def _deleting(self, sql: str) -> Statement:
         return Statement(sql, None, writes=True)
+
+
+async def _pruned(transaction: Transaction, statement: Statement, *parameters: object) -> int:
+    row = await transaction.fetch_one(statement, *parameters)
+    return int(row[0]) if row else 0
 
 
 def _report(pruned: int, kept: dict[Kept, int]) -> KindReport:

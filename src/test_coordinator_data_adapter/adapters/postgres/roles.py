@@ -25,6 +25,12 @@ AUDITOR_ROLE: Final = "test_coordinator_auditor"
 
 _TABLES: Final = ("scenarios", "test_runs", "chaos_events")
 _RESULTS: Final = "test_results"
+_FUNCTIONS: Final = (
+    "health_check()",
+    "audit_horizon()",
+    "fence(timestamptz)",
+    "prune(text, text[])",
+)
 
 # A statement runs away for 30 s at the most, whoever sent it; sessions may ask for less.
 _TIMEOUTS: Final = {
@@ -78,6 +84,7 @@ def grants(schema: str, role: str, auditor: str = AUDITOR_ROLE) -> str:
     trail, seals = f"{inside}.audit_records", f"{inside}.audit_seals"
     tables = ", ".join(f"{inside}.{table}" for table in _TABLES)
     results = f"{inside}.{_RESULTS}"
+    functions = ", ".join(literal(f"{inside}.{function}") for function in _FUNCTIONS)
     return block(f"""DECLARE
     own text;
 BEGIN
@@ -95,7 +102,11 @@ BEGIN
         EXECUTE 'GRANT INSERT (' || own || '), UPDATE (' || own || ') ON '
             || {literal(results)} || ' TO ' || {literal(to)};
         GRANT SELECT ON {inside}.test_coordinator_adapter_version TO {to};
-        GRANT EXECUTE ON FUNCTION {inside}.health_check() TO {to};
+        FOREACH own IN ARRAY ARRAY[{functions}] LOOP
+            IF to_regprocedure(own) IS NOT NULL THEN
+                EXECUTE 'GRANT EXECUTE ON FUNCTION ' || own || ' TO ' || {literal(to)};
+            END IF;
+        END LOOP;
     END IF;
     IF to_regclass({literal(trail)}) IS NOT NULL THEN
         IF EXISTS (SELECT FROM pg_roles WHERE rolname = {literal(role)}) THEN

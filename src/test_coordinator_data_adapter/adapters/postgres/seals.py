@@ -27,6 +27,8 @@ _SEALED: Final = (
     "record_id, recorded_at, transaction_id, actor, operation, kind, entity_id, run_id, count,"
     " before, after, correlation_id, reason, entity_ids, created_in, run_ids"
 )
+# Sealed where they hold a value: records that are older than these columns look as they did.
+_SEALED_IF_SET: Final = "call_id, step, part, call_digest, occurred_at, login_role"
 _BYTES: Final = hashlib.sha256().digest_size
 _BEFORE_THE_FIRST: Final = (bytes(_BYTES), -(2**63))
 
@@ -80,8 +82,9 @@ class Seals:
         self._trail = f"{quoted(database.schema)}.audit_records"
         self._seals = f"{quoted(database.schema)}.audit_seals"
         self._records = _reading(
-            "SELECT record_id, to_jsonb(sealed)::text"
-            f" FROM (SELECT {_SEALED} FROM {self._trail}) AS sealed"
+            "SELECT record_id, ((SELECT to_jsonb(sealed) FROM (SELECT"
+            f" {_SEALED}) AS sealed) || jsonb_strip_nulls((SELECT to_jsonb(added)"
+            f" FROM (SELECT {_SEALED_IF_SET}) AS added)))::text FROM {self._trail}"
             f" WHERE record_id > $1 AND record_id <= $2 ORDER BY record_id LIMIT {_AT_ONCE}"
         )
         self._next_seal = _reading(

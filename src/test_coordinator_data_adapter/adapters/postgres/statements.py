@@ -155,7 +155,8 @@ class Statements:
         """
         self._entity = entity
         self._table = table
-        self.table: Final = f"{quoted(schema)}.{table.name}"
+        self._schema = quoted(schema)
+        self.table: Final = f"{self._schema}.{table.name}"
         self.columns: Final = tuple(fields_of(table))
         self.key: Final = f"pk_{table.name}"
         self.id: Final = table.primary_key.columns.keys()[0]
@@ -235,7 +236,7 @@ class Statements:
         )
 
     def _prune(self, condition: str = "true") -> Statement:
-        """Delete the next ``$3`` rows created before ``$1``, from ``$2`` on.
+        """Prune the next ``$3`` rows created before ``$1``, from ``$2`` on.
 
         Answers how many were deleted, how many were there to delete, and when the last of them
         was created.
@@ -245,10 +246,14 @@ class Statements:
             f"SELECT {self.id}, created_at FROM {self.table}"
             f" WHERE created_at < $1 AND created_at >= $2 AND {condition}"
             f" ORDER BY {self._order} LIMIT $3"
-            f"), gone AS ("
-            f"DELETE FROM {self.table} WHERE {self.id} = ANY(ARRAY(SELECT {self.id} FROM old))"
-            f" AND {condition} RETURNING {_telling(4)}"
-            f") SELECT (SELECT count(*) FROM gone), count(*), max(created_at) FROM old"
+            # What was changed meanwhile is looked at again once it is locked.
+            f"), locked AS MATERIALIZED ("
+            f"SELECT {self.id} FROM {self.table}"
+            f" WHERE {self.id} = ANY(ARRAY(SELECT {self.id} FROM old)) AND {condition}"
+            f" FOR UPDATE"
+            f") SELECT CASE WHEN {_telling(4)} THEN {self._schema}.prune("
+            f"'{self._entity}', ARRAY(SELECT {self.id} FROM locked)) END,"
+            f" count(*), max(created_at) FROM old"
         )
 
     def _read(self, sql: str) -> Statement:

@@ -148,7 +148,7 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
             while found == limit:
                 began = monotonic()
                 ((gone, found, last),) = await self._database.fetch(
-                    statement, before, since, limit, self._database.tell(operation="prune")
+                    statement, before, since, limit, self._database.tell()
                 )
                 if found == limit:
                     # The server is others', too.

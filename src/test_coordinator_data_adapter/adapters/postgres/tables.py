@@ -13,11 +13,13 @@ from sqlalchemy import (
     DateTime,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
+    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -37,6 +39,7 @@ __all__ = [
     "INDEXED_BYTES",
     "MEMBERS",
     "Xid8",
+    "audit_pruning",
     "audit_records",
     "audit_seals",
     "chaos_events",
@@ -284,6 +287,12 @@ audit_records = Table(
     _texts("entity_ids", nullable=True),
     _several(_CREATED_IN, Xid8, nullable=True),
     _texts("run_ids", nullable=True),
+    Column("call_id", Uuid, nullable=True),
+    Column("step", Integer, nullable=True),
+    Column("part", Integer, nullable=True),
+    Column("call_digest", LargeBinary, nullable=True),
+    Column("occurred_at", DateTime(timezone=True), nullable=True),
+    Column("login_role", Text(collation="C"), server_default=text("SESSION_USER"), nullable=True),
     PrimaryKeyConstraint("record_id"),
     Index(
         "ix_audit_records_entity",
@@ -292,11 +301,19 @@ audit_records = Table(
         "record_id",
     ),
     Index(
-        "ix_audit_records_prune",
+        "ix_audit_records_ids",
         "entity_ids",
         "run_ids",
         postgresql_using="gin",
-        postgresql_where=text("operation = 'prune'"),
+        postgresql_where=text("entity_ids IS NOT NULL OR run_ids IS NOT NULL"),
+    ),
+    Index(
+        "uq_audit_records_call",
+        "call_id",
+        "step",
+        "part",
+        unique=True,
+        postgresql_where=text("call_id IS NOT NULL"),
     ),
     Index("ix_audit_records_recorded_at", "recorded_at"),
     Index(
@@ -326,5 +343,15 @@ audit_seals = Table(
     _several("record_ids", BigInteger),
     Column("record_digests", LargeBinary, nullable=False),
     Column("digest", LargeBinary, nullable=False),
+    Column("pruned_through", BigInteger, nullable=True),
+    Column("pruned_until", DateTime(timezone=True), nullable=True),
     PrimaryKeyConstraint("seal_id"),
+)
+
+# Written by the function prune() alone: what it deletes is recorded without its content.
+audit_pruning = Table(
+    "audit_pruning",
+    metadata,
+    Column("transaction_id", Xid8, nullable=False),
+    PrimaryKeyConstraint("transaction_id"),
 )

@@ -62,6 +62,7 @@ class Fact:
             after=after,
             correlation_id=self.context.correlation_id,
             reason=self.context.reason,
+            occurred_at=self.recorded_at,
         )
 
 

@@ -195,6 +195,28 @@ def _functions(audited: _Audited) -> tuple[str, str, str]:
     )
 
 
+RECORDING = (
+    *(function for audited in _EVERY for function in _functions(audited)),
+    *(
+        f"CREATE TRIGGER {does} {moment} ON {table} {_rows_of(table, does)}"
+        f" EXECUTE FUNCTION {does}_{table}()"
+        for table, *_ in _EVERY
+        for does, moment in _TRIGGERS.items()
+    ),
+    *(
+        f"REVOKE ALL ON FUNCTION {does}_{table}() FROM PUBLIC"
+        for table, *_ in _EVERY
+        for does in _TRIGGERS
+    ),
+)
+"""Makes the triggers of this revision; a later one replaces them, and its downgrade uses this."""
+
+NO_RECORDING = (
+    *(f"DROP TRIGGER {does} ON {table}" for table, *_ in _EVERY for does in _TRIGGERS),
+    *(f"DROP FUNCTION {does}_{table}()" for table, *_ in _EVERY for does in _TRIGGERS),
+)
+"""Removes them."""
+
 _UPGRADE = (
     """
     CREATE TABLE audit_records (
@@ -239,7 +261,7 @@ _UPGRADE = (
     # In two steps: what is there already keeps none, and the table is not written anew.
     "ALTER TABLE test_results ADD COLUMN created_in XID8",
     "ALTER TABLE test_results ALTER COLUMN created_in SET DEFAULT pg_current_xact_id()",
-    *(function for audited in _EVERY for function in _functions(audited)),
+    *RECORDING,
     """
     CREATE FUNCTION refuse_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -249,28 +271,16 @@ _UPGRADE = (
     $$
     """,
     *(
-        f"CREATE TRIGGER {does} {moment} ON {table} {_rows_of(table, does)}"
-        f" EXECUTE FUNCTION {does}_{table}()"
-        for table, *_ in _EVERY
-        for does, moment in _TRIGGERS.items()
-    ),
-    *(
         f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table}"
         " FOR EACH STATEMENT EXECUTE FUNCTION refuse_truncate()"
         for table, *_ in _EVERY
-    ),
-    *(
-        f"REVOKE ALL ON FUNCTION {does}_{table}() FROM PUBLIC"
-        for table, *_ in _EVERY
-        for does in _TRIGGERS
     ),
     "REVOKE ALL ON FUNCTION refuse_truncate() FROM PUBLIC",
 )
 
 _DOWNGRADE = (
-    *(f"DROP TRIGGER {does} ON {table}" for table, *_ in _EVERY for does in _TRIGGERS),
     *(f"DROP TRIGGER refuse_truncate ON {table}" for table, *_ in _EVERY),
-    *(f"DROP FUNCTION {does}_{table}()" for table, *_ in _EVERY for does in _TRIGGERS),
+    *NO_RECORDING,
     "DROP FUNCTION refuse_truncate()",
     "ALTER TABLE test_results DROP COLUMN created_in",
     "DROP TABLE audit_records",
