@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.resilience.call_health import CallHealth
 from test_coordinator_data_adapter.resilience.late_backend import LateBackend
 from test_coordinator_data_adapter.resilience.supervision import Supervisor
 from test_coordinator_data_adapter.server_url import parse_server_url, postgres_hosts
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from test_coordinator_data_adapter.embedded import PostgresEndpoint
     from test_coordinator_data_adapter.observability.watch import Watch
     from test_coordinator_data_adapter.resilience.events import EventLog
+    from test_coordinator_data_adapter.resilience.observation import HooksAt
 
 # Drivers and private servers are imported when something is opened, not when the package is
 # imported: hence the imports within the functions.
@@ -60,10 +62,17 @@ class Supervised(Generic[OpenT]):
         await self.supervisor.start(strict=strict)
 
 
+def _call_reports(watch: Watch) -> tuple[CallHealth, HooksAt]:
+    """Where the calls to a backend report, and the hooks with which they do."""
+    calls = CallHealth()
+    return calls, lambda place: replace(watch.hooks(place), calls=calls)
+
+
 def postgres_backend(
     config: AdapterConfig, watch: Watch, events: EventLog
 ) -> Supervised[OpenPostgres]:
     """PostgreSQL where the settings say it is, or a private one; nothing is opened yet."""
+    calls, hooks_at = _call_reports(watch)
 
     def make(url: str, tls: TlsSettings) -> PostgresBackend:
         from test_coordinator_data_adapter.adapters.postgres.backend import PostgresBackend
@@ -85,12 +94,13 @@ def postgres_backend(
             tls=tls,
         )
         return PostgresBackend(
-            settings, batch_size=config.batch_size, hooks_at=watch.hooks, events=events
+            settings, batch_size=config.batch_size, hooks_at=hooks_at, events=events
         )
 
     supervised_by = partial(
         Supervisor,
         events=events,
+        calls=calls,
         without="scenarios, runs, events and results are kept in memory and gone with the process",
         on_supervision=watch.on_supervision(),
     )
@@ -137,6 +147,7 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
     """Redis where the settings say it is, or a private one; nothing is opened yet."""
     # What the settings say of another server does not concern that one.
     private = config.embedded_data_dir is not None
+    calls, hooks_at = _call_reports(watch)
 
     def make(url: str) -> RedisBackend:
         from test_coordinator_data_adapter.adapters.redis import KeyspaceSettings
@@ -161,11 +172,12 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
             sentinel_username=config.redis_sentinel_username,
             sentinel_password=None if secret is None else secret.get_secret_value(),
         )
-        return RedisBackend(settings, hooks_at=watch.hooks)
+        return RedisBackend(settings, hooks_at=hooks_at)
 
     supervised_by = partial(
         Supervisor,
         events=events,
+        calls=calls,
         without="services and cache are kept in memory and gone with the process",
         on_supervision=watch.on_supervision(),
     )

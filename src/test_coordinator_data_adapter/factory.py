@@ -401,7 +401,7 @@ class AdapterFactory:
                     still_works="everything, until the process ends",
                 )
             return None
-        return supervised.opened() if supervised and supervised.supervisor.is_live else None
+        return supervised.opened() if supervised and supervised.supervisor.is_open else None
 
     def _cached(self, repository: RepositoryT, kind: type[Entity]) -> RepositoryT:
         reads = self._cached_reads
@@ -457,7 +457,7 @@ class AdapterFactory:
                     starting.create_task(supervised.start(strict=self.config.startup_strict))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        if self._redis.supervisor.is_live:
+        if self._redis.supervisor.is_open:
             await reads.announce()
 
     @staticmethod

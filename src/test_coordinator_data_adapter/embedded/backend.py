@@ -87,6 +87,10 @@ class EmbeddedBackend(Generic[EndpointT, BackendT]):
         """
         return await self.inner.facts()
 
+    async def answers(self) -> bool:
+        """Whether the server answers on another connection."""
+        return await self.inner.answers()
+
     async def aclose(self) -> None:
         """Close the backend and leave the server; the last one to leave stops it."""
         backend, self._backend = self._backend, None

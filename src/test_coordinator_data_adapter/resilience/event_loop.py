@@ -9,7 +9,11 @@ from test_coordinator_data_adapter.errors import ConfigurationError
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-__all__ = ["only_loop"]
+__all__ = ["WrongEventLoopError", "only_loop"]
+
+
+class WrongEventLoopError(ConfigurationError):
+    """The caller uses connections of another event loop; it says nothing about the backend."""
 
 
 def only_loop(known: AbstractEventLoop | None, running: AbstractEventLoop) -> AbstractEventLoop:
@@ -20,11 +24,11 @@ def only_loop(known: AbstractEventLoop | None, running: AbstractEventLoop) -> Ab
         running: another one.
 
     Raises:
-        ConfigurationError: one had come before; futures and sockets of two loops, most of all
+        WrongEventLoopError: one had come before; futures and sockets of two loops, most of all
             of two threads, would wait for each other for ever.
     """
     if known is not None:
-        raise ConfigurationError(
+        raise WrongEventLoopError(
             "these connections belong to another event loop; open one factory per event loop"
         )
     return running

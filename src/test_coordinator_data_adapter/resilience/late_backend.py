@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from time import monotonic
+from typing import Final, Generic, TypeVar
 
 from test_coordinator_data_adapter.errors import UnavailableError
 from test_coordinator_data_adapter.models.values import JsonValue
@@ -14,6 +15,11 @@ from test_coordinator_data_adapter.resilience.supervision import Backend
 __all__ = ["LateBackend"]
 
 BackendT = TypeVar("BackendT", bound=Backend)
+
+# Seconds without a server after which the backend is made all the same.
+_PRELOAD_AFTER: Final = 3.0
+# Seconds that a repeated attempt to connect may take.
+_REPEATED: Final = 1.5
 
 
 class LateBackend(Generic[BackendT]):
@@ -44,6 +50,7 @@ class LateBackend(Generic[BackendT]):
         self._make = make
         self._patience = patience
         self._made: BackendT | None = None
+        self._missing_since: float | None = None
 
     @property
     def inner(self) -> BackendT:
@@ -57,10 +64,21 @@ class LateBackend(Generic[BackendT]):
         return self._made
 
     async def load(self) -> bool:
-        """Make the backend, unless nobody answers where it should be; tells whether it is made."""
-        if self._made is None and await self._answers():
+        """Make the backend if a server listens; returns whether one does.
+
+        A process that has waited for some seconds is a service, not a script that is about to
+        end: it makes the backend without a server, to be live as soon as there is one.
+        """
+        listens = await self._is_listening()
+        now = monotonic()
+        if listens:
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = now
+        waited = self._missing_since is not None and now - self._missing_since >= _PRELOAD_AFTER
+        if self._made is None and (listens or waited):
             self._made = await asyncio.to_thread(self._make)
-        return self._made is not None
+        return listens
 
     async def open(self) -> None:
         """Make it and open it.
@@ -92,17 +110,24 @@ class LateBackend(Generic[BackendT]):
         """
         return await self.inner.facts()
 
+    async def answers(self) -> bool:
+        """Whether the server answers on another connection."""
+        return await self.inner.answers()
+
     async def aclose(self) -> None:
         """Close the backend, if it was ever made."""
         if self._made is not None:
             await self._made.aclose()
 
-    async def _answers(self) -> bool:
+    async def _is_listening(self) -> bool:
         if self._server is None:
             return True
         host, port = self._server
+        # The first attempt may be slow. Later ones are many, and each starts with a fresh SYN: a
+        # host that comes back is met soon.
+        limit = self._patience if self._missing_since is None else min(self._patience, _REPEATED)
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(limit):
                 _, writer = await asyncio.open_connection(host, port)
         except (OSError, TimeoutError, UnicodeError):
             return False

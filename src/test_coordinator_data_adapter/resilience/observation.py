@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, Protocol
 
 from test_coordinator_data_adapter.errors import AdapterError
+from test_coordinator_data_adapter.resilience.call_health import CallHealth
 
 __all__ = [
     "STATES",
@@ -224,6 +225,7 @@ class Hooks:
         on_plain_trip: is told, instead of ``on_trip``, of trips that were answered at the first
             attempt, on a connection nobody had to wait for.
         plain_below: seconds from which a trip is told to ``on_trip`` all the same.
+        calls: where every call reports how it ended.
     """
 
     on_trip: OnTrip | None = None
@@ -232,6 +234,7 @@ class Hooks:
     on_pool: OnPool | None = None
     on_plain_trip: OnPlainTrip | None = None
     plain_below: float = inf
+    calls: CallHealth = field(default_factory=CallHealth)
 
 
 class HooksAt(Protocol):

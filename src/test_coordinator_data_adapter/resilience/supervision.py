@@ -6,6 +6,8 @@ import asyncio
 import random as randomness
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol, TypedDict
@@ -18,7 +20,9 @@ from test_coordinator_data_adapter.errors import (
 )
 from test_coordinator_data_adapter.models.values import JsonValue, utc_now
 from test_coordinator_data_adapter.resilience.backoff import Backoff
+from test_coordinator_data_adapter.resilience.call_health import CallHealth
 from test_coordinator_data_adapter.resilience.events import EventLog
+from test_coordinator_data_adapter.resilience.log_budget import LogBudget
 from test_coordinator_data_adapter.resilience.observation import (
     OnSupervision,
     Probed,
@@ -27,7 +31,17 @@ from test_coordinator_data_adapter.resilience.observation import (
 
 __all__ = ["Backend", "BackendState", "Supervisor"]
 
-_PROBES: Final = Backoff(attempts=2**62, base=0.5, cap=30.0)
+# A backend is live within two seconds of its server being up: a pause and an attempt.
+_PROBES: Final = Backoff(attempts=2**62, base=0.1, cap=1.0)
+# A wrong password or a missing schema is not corrected within a second, and each probe is a login.
+_PROBES_OF_MISCONFIGURED: Final = Backoff(attempts=2**62, base=0.5, cap=10.0)
+# The share of its time after which a check that got no answer asks another way.
+_FIRST_PART: Final = 0.6
+# How long health waits for a backend that is known not to answer, in seconds.
+_KNOWN_TO_HANG: Final = 0.03
+# How long a check may take to end after its time, in seconds.
+_CLEANUP: Final = 0.5
+_RAISES: Final = "calls raise until it is back"
 
 
 class BackendState(StrEnum):
@@ -35,6 +49,7 @@ class BackendState(StrEnum):
 
     CLOSED = "closed"
     LIVE = "live"
+    LOST = "lost"
     UNAVAILABLE = "unavailable"
     MISCONFIGURED = "misconfigured"
 
@@ -71,6 +86,10 @@ class Backend(Protocol):
         """
         ...
 
+    async def answers(self) -> bool:
+        """Whether the server answers on another connection while those of the pool are in use."""
+        ...
+
     async def aclose(self) -> None:
         """Close everything, in bounded time.
 
@@ -88,11 +107,12 @@ class _Health(TypedDict):
 
 
 class Supervisor:
-    """Opens a backend, tries again in the background while it cannot, and knows how it is.
+    """Opens a backend, probes it while it cannot be used, and knows its state.
 
-    Once live it stays live for whoever asks: what was written to a real backend is never
-    answered from memory afterwards; a backend that dies later, or refuses later, shows in
-    `health`.
+    The state follows from what calls report and from probes. A call that finds the backend
+    unavailable, a health check and a probe in the background all change it, and each change is
+    logged and emitted once. Once open, a backend stays the one that is handed out: what was
+    written to a real backend is never answered from memory afterwards.
     """
 
     def __init__(
@@ -102,6 +122,7 @@ class Supervisor:
         *,
         without: str,
         deadline: float,
+        calls: CallHealth | None = None,
         on_supervision: OnSupervision | None = None,
         clock: Callable[[], datetime] = utc_now,
         random: Callable[[], float] = randomness.random,
@@ -110,34 +131,49 @@ class Supervisor:
         """Supervise ``backend``.
 
         Args:
-            backend: what to open, ask and close.
-            events: where changes of state are told.
-            without: what works while it is missing, for the WARNING.
-            deadline: seconds one attempt to open it may take.
-            on_supervision: is told of every probe and every change of state.
+            backend: what to open, check and close.
+            events: where changes of state are logged.
+            without: what works while the backend is missing, for the WARNING.
+            deadline: seconds that an attempt to open it, or a probe, may take.
+            calls: where the gateway of the backend reports how calls end.
+            on_supervision: receives every probe and every change of state.
             clock: the time, aware.
             random: draws a number from 0 to 1, for the back-off.
             sleep: waits so many seconds.
         """
-        self.state = BackendState.CLOSED
+        self.is_open = False
+        self.probes = 0
         self._backend = backend
         self._events = events
         self._without = without
         self._deadline = deadline
+        self._calls = calls or CallHealth()
         self._on_supervision = on_supervision
-        self._told: str = self.state.value
         self._clock = clock
         self._random = random
         self._sleep = sleep
+        self._reported = BackendState.CLOSED
         self._since: datetime | None = None
-        self._error: AdapterError | None = None
-        self._probing: asyncio.Task[None] | None = None
-        self.probes = 0
+        self._budget = LogBudget()
+        self._logged = BackendState.CLOSED
+        self._busy: str | None = None
+        self._hangs = False
+        self._checking: asyncio.Task[dict[str, JsonValue]] | None = None
+        self._recovery: asyncio.Task[None] | None = None
+        self._is_stopped = True
+        self._calls.subscribe(self._report)
 
     @property
-    def is_live(self) -> bool:
-        """Whether its repositories may be handed out."""
-        return self.state is BackendState.LIVE
+    def state(self) -> BackendState:
+        """The state that follows from everything known now."""
+        error = self._calls.error
+        if self._is_stopped:
+            return BackendState.CLOSED
+        if error is None:
+            return BackendState.LIVE if self.is_open else BackendState.CLOSED
+        if isinstance(error, ConfigurationError):
+            return BackendState.MISCONFIGURED
+        return BackendState.LOST if self.is_open else BackendState.UNAVAILABLE
 
     async def start(self, *, strict: bool) -> None:
         """Open the backend; while that fails, keep trying in the background.
@@ -145,25 +181,26 @@ class Supervisor:
         Raises:
             ConfigurationError: it is misconfigured and ``strict`` holds.
         """
-        failure = await self._attempt()
-        if failure is None:
-            return
-        if strict and isinstance(failure, ConfigurationError):
-            raise failure
-        self._probing = asyncio.create_task(
-            self._probe(), name=f"{self._backend.name} probe of test-coordinator-data-adapter"
-        )
+        self._is_stopped = False
+        await self._open()
+        error = self._calls.error
+        if strict and isinstance(error, ConfigurationError):
+            raise error
+        if error is not None:
+            self._ensure_recovery(failures=1)
 
     async def stop(self) -> None:
-        """Stop trying and close the backend; raises nothing but cancellation."""
-        probing, self._probing = self._probing, None
+        """Stop probing and close the backend; raises nothing but cancellation."""
+        self._is_stopped = True
+        tasks = [task for task in (self._recovery, self._checking) if task is not None]
         try:
-            if probing is not None:
-                probing.cancel()
-                await asyncio.wait([probing])
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
         finally:
-            self.state = BackendState.CLOSED
-            self._tell_state()
+            self.is_open = False
+            self._calls.reset()
             try:
                 await self._backend.aclose()
             except AdapterError as failure:
@@ -172,126 +209,187 @@ class Supervisor:
                 )
 
     async def health(self, timeout: float) -> dict[str, JsonValue]:  # noqa: ASYNC109 - contract
-        """How the backend is now, within ``timeout`` seconds; never raises an AdapterError."""
+        """The state of the backend now, within ``timeout`` seconds; never raises an AdapterError.
+
+        Answers at once while the backend is known to hang: a probe waits for its answer anyway.
+        """
         facts: dict[str, JsonValue] = {}
-        busy: AdapterError | None = None
-        if self.is_live:
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(timeout):
-                    facts |= await self._backend.facts()
-                facts["latency_ms"] = round((time.monotonic() - began) * 1000, 3)
-                self._note_recovered()
-            except (TimeoutError, OverloadedError) as failure:
-                late = f"{self._backend.name} did not answer within {timeout:g} s"
-                missed = failure if isinstance(failure, OverloadedError) else UnavailableError(late)
-                if self._backend.answered_at >= began:
-                    busy = missed  # with the factory's other calls: it is not lost
-                else:
-                    self._note_failed(missed)
-            except AdapterError as failure:
-                self._note_failed(failure)
-            self._tell_probe(began)
+        if self.is_open and not self._is_stopped:
+            limit = _KNOWN_TO_HANG if self._hangs and self._calls.failing else timeout + _CLEANUP
+            checking = self._ensure_check(timeout)
+            await asyncio.wait([checking], timeout=limit)
+            if checking.done() and not checking.cancelled():
+                facts |= checking.result()
         facts |= self._backend.known()
-        error = self._error or busy
-        told = _Health(
-            connected=self.is_live and self._error is None,
-            error=None if error is None else str(error),
-            state=(BackendState.MISCONFIGURED if self._is_refused else self.state).value,
+        state, error = self.state, self._calls.error
+        health = _Health(
+            connected=state is BackendState.LIVE,
+            error=self._busy if error is None else str(error),
+            state=state.value,
             degraded_since=None if self._since is None else self._since.isoformat(),
             warnings=[],  # a backend that has some reports them among its facts
         )
-        return {**told, **facts}
+        return {**health, **facts}
 
-    async def _attempt(self) -> AdapterError | None:
-        began = time.monotonic()
-        failure = await self._open()
-        self._tell_probe(began)
-        return failure
-
-    async def _open(self) -> AdapterError | None:
+    async def _open(self) -> None:
         self.probes += 1
+        began = time.monotonic()
+        error: AdapterError | None = None
         try:
             async with asyncio.timeout(self._deadline):
                 await self._backend.open()
         except TimeoutError:
-            failure: AdapterError = UnavailableError(
+            error = UnavailableError(
                 f"{self._backend.name} could not be opened within {self._deadline:g} s:"
                 " check that it runs and can be reached"
             )
-        except AdapterError as refused:
+        except AdapterError as refusal:
             # Kept, and perhaps raised, without the frames it came through: they hold the URL, and
             # error trackers collect local variables.
-            failure = refused.with_traceback(None)
+            error = refusal.with_traceback(None)
         except Exception as defect:  # noqa: BLE001 - whatever it is, probing goes on
-            failure = UnavailableError(
-                f"{self._backend.name} could not be opened: {type(defect).__name__}, which this"
-                " library did not expect"
+            error = self._unexpected(defect)
+        self.is_open = error is None
+        self._emit_probe(began, error)
+        if error is None:
+            self._calls.reset()
+        else:
+            self._calls.report_probe(error, answered=False)
+
+    def _ensure_check(self, timeout: float) -> asyncio.Task[dict[str, JsonValue]]:
+        """The check under way, or a new one."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(
+                self._check(timeout),
+                name=f"{self._backend.name} check of test-coordinator-data-adapter",
+                context=Context(),
+            )
+        return self._checking
+
+    async def _check(self, timeout: float) -> dict[str, JsonValue]:  # noqa: ASYNC109 - see health
+        """Ask the open backend how it is, and report that; empty when it did not tell."""
+        self.probes += 1
+        began = time.monotonic()
+        facts: dict[str, JsonValue] = {}
+        error: AdapterError | None = None
+        is_late = is_busy = False
+        asking = asyncio.create_task(self._backend.facts())
+        try:
+            is_busy = await self._answers_only_others(asking, timeout)
+            facts |= asking.result()
+        except (asyncio.InvalidStateError, OverloadedError):
+            is_late = not is_busy
+            if is_late:
+                error = UnavailableError(
+                    f"{self._backend.name} did not answer within {timeout:g} s"
+                )
+        except AdapterError as refusal:
+            error = refusal.with_traceback(None)
+        except Exception as defect:  # noqa: BLE001 - whatever it is, probing goes on
+            error = self._unexpected(defect)
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])
+        self._hangs = is_late
+        self._busy = (
+            f"{self._backend.name} is busy: it answers, but no connection of the pool became free"
+            f" within {timeout:g} s"
+            if is_busy
+            else None
+        )
+        self._emit_probe(began, error)
+        if is_busy:
+            self._calls.report_answer()
+            return {}
+        answered = not is_late and self._backend.answered_at >= began
+        self._calls.report_probe(error, answered=answered)
+        if facts:
+            facts["latency_ms"] = round((time.monotonic() - began) * 1000, 3)
+        return facts
+
+    async def _answers_only_others(
+        self,
+        asking: asyncio.Task[dict[str, JsonValue]],
+        timeout: float,  # noqa: ASYNC109 - see health
+    ) -> bool:
+        """Wait for the answer; True when only another connection gets one within the time."""
+        ends = asyncio.get_running_loop().time() + timeout
+        await asyncio.wait([asking], timeout=timeout * _FIRST_PART)
+        if asking.done() and not isinstance(asking.exception(), OverloadedError):
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends):
+                if await self._backend.answers():
+                    return not asking.done() or asking.exception() is not None
+                await asyncio.wait([asking])
+        return False
+
+    def _ensure_recovery(self, *, failures: int = 0) -> None:
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(
+                self._recover(failures),
+                name=f"{self._backend.name} probe of test-coordinator-data-adapter",
+                context=Context(),
+            )
+
+    async def _recover(self, failures: int) -> None:
+        """Probe until the backend is live; at once, unless that has just failed."""
+        while self.state is not BackendState.LIVE:
+            if failures:
+                wrong = self.state is BackendState.MISCONFIGURED
+                backoff = _PROBES_OF_MISCONFIGURED if wrong else _PROBES
+                await self._sleep(backoff.pause(failures, self._random) or 0.0)
+            if self.is_open:
+                await asyncio.wait([self._ensure_check(self._deadline)])
+            else:
+                await self._open()
+            failures += 1
+            self._log_state()
+
+    def _report(self) -> None:
+        """Log and emit the state, if it has changed."""
+        state, previous = self.state, self._reported
+        if state is previous:
+            return
+        self._reported = state
+        is_degraded = state not in {BackendState.LIVE, BackendState.CLOSED}
+        self._since = (self._since or self._clock()) if is_degraded else None
+        self._log_state()
+        if self._on_supervision is not None:
+            self._on_supervision(StateChanged(self._backend.name, state.value, previous.value))
+        if is_degraded and self.is_open:
+            self._ensure_recovery()
+
+    def _log_state(self) -> None:
+        """Log the state unless that was done, or there were too many changes within a minute."""
+        state, error = self._reported, self._calls.error
+        if state in {self._logged, BackendState.CLOSED}:
+            return
+        if error is None:
+            recovered = self._logged is not BackendState.CLOSED
+            event = "backend_recovered" if recovered else "backend_opened"
+            self._events.info(event, backend=self._backend.name)
+        elif (suppressed := self._budget.take()) is not None:
+            wrong = state is BackendState.MISCONFIGURED
+            log = self._events.error if wrong else self._events.warning
+            log(
+                f"backend_{state.value}",
+                backend=self._backend.name,
+                error=str(error),
+                still_works=_RAISES if self.is_open else self._without,
+                **({"suppressed": suppressed} if suppressed else {}),
             )
         else:
-            if self._since is None:
-                self._events.info("backend_opened", backend=self._backend.name)
-            self.state = BackendState.LIVE
-            self._note_recovered()
-            return None
-        broken = isinstance(failure, ConfigurationError)
-        state = BackendState.MISCONFIGURED if broken else BackendState.UNAVAILABLE
-        changed = state is not self.state
-        self.state = state
-        self._error = failure
-        self._since = self._since or self._clock()
-        if changed:
-            tell = self._events.error if broken else self._events.warning
-            tell(
-                "backend_misconfigured" if broken else "backend_unavailable",
-                backend=self._backend.name,
-                error=str(failure),
-                still_works=self._without,
-            )
-        return failure
-
-    async def _probe(self) -> None:
-        failures = 1
-        while True:
-            await self._sleep(_PROBES.pause(failures, self._random) or 0.0)
-            if await self._attempt() is None:
-                return
-            failures += 1
-
-    @property
-    def _is_refused(self) -> bool:
-        return isinstance(self._error, ConfigurationError)
-
-    def _note_failed(self, failure: AdapterError) -> None:
-        was_lost, was_refused = self._error is not None, self._is_refused
-        self._since = self._since or self._clock()
-        self._error = failure
-        if was_lost and was_refused is self._is_refused:
             return
-        tell = self._events.error if self._is_refused else self._events.warning
-        tell(
-            "backend_misconfigured" if self._is_refused else "backend_lost",
-            backend=self._backend.name,
-            error=str(failure),
-            still_works="calls raise until it is back",
+        self._logged = state
+
+    def _unexpected(self, defect: Exception) -> UnavailableError:
+        return UnavailableError(
+            f"{self._backend.name} could not be used: {type(defect).__name__}, which this"
+            " library did not expect"
         )
 
-    def _note_recovered(self) -> None:
-        if self._since is not None:
-            self._events.info("backend_recovered", backend=self._backend.name)
-        self._since = None
-        self._error = None
-
-    def _tell_probe(self, began: float) -> None:
+    def _emit_probe(self, began: float, error: AdapterError | None) -> None:
         if self._on_supervision is not None:
             took = time.monotonic() - began
-            self._on_supervision(Probed(self._backend.name, took, self._error))
-            self._tell_state()
-
-    def _tell_state(self) -> None:
-        state = self.state.value
-        if self.is_live and self._error is not None:
-            state = BackendState.MISCONFIGURED.value if self._is_refused else "lost"
-        if self._on_supervision is not None and state != self._told:
-            self._on_supervision(StateChanged(self._backend.name, state, self._told))
-        self._told = state
+            self._on_supervision(Probed(self._backend.name, took, error))

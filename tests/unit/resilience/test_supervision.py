@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from test_coordinator_data_adapter.errors import (
     OverloadedError,
     UnavailableError,
 )
+from test_coordinator_data_adapter.resilience.call_health import CallHealth
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.observation import Probed, StateChanged
 from test_coordinator_data_adapter.resilience.supervision import BackendState, Supervisor
@@ -32,6 +32,7 @@ class ScriptedBackend:
         self.hangs = hangs
         self.answered_at = 0.0
         self.asking: AdapterError | None = None
+        self.answers_others = False
         self.closed = 0
 
     async def open(self) -> None:
@@ -51,6 +52,9 @@ class ScriptedBackend:
             raise self.asking
         return {"server_version": "18"}
 
+    async def answers(self) -> bool:
+        return self.answers_others
+
     async def aclose(self) -> None:
         self.closed += 1
 
@@ -64,11 +68,14 @@ class Supervised:
         self.go_on = asyncio.Semaphore(0)
         self.backend = backend
         self.observed: list[StateChanged | Probed] = []
+        self.seconds = 0.0
+        self.calls = CallHealth(clock=lambda: self.seconds)
         self.supervisor = Supervisor(
             backend,
             EventLog(),
             without="everything, in memory",
             deadline=deadline,
+            calls=self.calls,
             on_supervision=self.observed.append,
             clock=lambda: self.now,
             random=lambda: 1.0,
@@ -87,7 +94,7 @@ class Supervised:
     async def probe(self) -> None:
         self.go_on.release()
         # The scripted backend never waits: a few turns of the loop are one whole attempt.
-        for _ in range(8):
+        for _ in range(12):
             await asyncio.sleep(0)
 
 
@@ -129,26 +136,29 @@ async def test_a_backend_that_comes_later_is_found_in_the_background(
     supervisor = supervised.supervisor
 
     await supervisor.start(strict=True)
-    at_first = supervisor.is_live
+    at_first = supervisor.is_open
     for _ in range(3):
         await supervised.probe()
 
     assert not at_first
-    assert supervisor.is_live
-    assert supervised.pauses == [0.5, 1.0, 2.0]
+    assert supervisor.is_open
+    assert supervised.pauses == [0.1, 0.2, 0.4]
     assert names(told) == [("warning", "backend_unavailable"), ("info", "backend_recovered")]
     assert told[0]["still_works"] == "everything, in memory"
     await supervisor.stop()
 
 
-async def test_pauses_between_probes_grow_to_half_a_minute(told: list[dict[str, Any]]) -> None:
-    supervised = Supervised(ScriptedBackend(*[DOWN] * 12))
+@pytest.mark.parametrize(("failure", "longest"), [(DOWN, 1.0), (WRONG, 10.0)])
+async def test_pauses_between_probes_grow_to_a_second_and_where_a_person_must_act_to_ten(
+    told: list[dict[str, Any]], failure: AdapterError, longest: float
+) -> None:
+    supervised = Supervised(ScriptedBackend(*[failure] * 12))
 
     await supervised.supervisor.start(strict=False)
     for _ in range(10):
         await supervised.probe()
 
-    assert max(supervised.pauses) == 30.0
+    assert max(supervised.pauses) == longest
     assert len(told) == 1
     await supervised.supervisor.stop()
 
@@ -205,7 +215,7 @@ async def test_a_live_backend_that_dies_stays_live_for_callers_and_says_so_in_he
     supervised.backend.asking = None
     third = await supervised.supervisor.health(60.0)
 
-    assert supervised.supervisor.is_live
+    assert supervised.supervisor.is_open
     assert (first["connected"], second["connected"], third["connected"]) == (False, False, True)
     assert first["degraded_since"] == second["degraded_since"]
     assert first["pool"] == "of ten"
@@ -228,7 +238,7 @@ async def test_a_live_backend_that_refuses_later_is_misconfigured_and_stays_live
     supervised.backend.asking = None
     second = await supervised.supervisor.health(1.0)
 
-    assert supervised.supervisor.is_live
+    assert supervised.supervisor.is_open
     assert (first["state"], first["connected"]) == ("misconfigured", False)
     assert first["error"] == str(WRONG)
     assert (second["state"], second["connected"]) == ("live", True)
@@ -246,29 +256,148 @@ async def test_a_live_backend_that_refuses_later_is_misconfigured_and_stays_live
     ]
 
 
-@pytest.mark.parametrize(
-    ("refusal", "error"),
-    [
-        (OverloadedError("no connection became free"), "no connection became free"),
-        (None, "postgres did not answer within 0.01 s"),
-    ],
-)
+@pytest.mark.parametrize("refusal", [OverloadedError("no connection became free"), None])
 @pytest.mark.parametrize("answers_others", [True, False])
-async def test_a_backend_that_answers_only_other_calls_is_busy_and_not_lost(
-    told: list[dict[str, Any]], refusal: AdapterError | None, error: str, *, answers_others: bool
+async def test_a_backend_that_answers_on_another_connection_is_busy_and_not_lost(
+    told: list[dict[str, Any]], refusal: AdapterError | None, *, answers_others: bool
 ) -> None:
     supervised = Supervised(ScriptedBackend())
     await supervised.supervisor.start(strict=False)
     supervised.backend.asking, supervised.backend.hangs = refusal, refusal is None
-    supervised.backend.answered_at = math.inf if answers_others else 0.0
+    supervised.backend.answers_others = answers_others
 
     health = await supervised.supervisor.health(0.01)
 
-    assert (health["state"], health["connected"]) == ("live", answers_others)
-    assert health["error"] == error
-    assert supervised.states == (["live"] if answers_others else ["live", "lost"])
+    busy = "postgres is busy: it answers, but no connection of the pool became free within 0.01 s"
+    if answers_others:
+        assert (health["state"], health["connected"], health["error"]) == ("live", True, busy)
+        assert supervised.states == ["live"]
+    else:
+        assert (health["state"], health["connected"]) == ("lost", False)
+        assert health["error"] == "postgres did not answer within 0.01 s"
+        assert supervised.states == ["live", "lost"]
     assert len(told) == len(supervised.states)
     await supervised.supervisor.stop()
+
+
+async def test_a_call_that_finds_the_backend_unavailable_changes_the_state_and_is_logged_once(
+    told: list[dict[str, Any]],
+) -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+    supervised.backend.asking = DOWN
+
+    for _ in range(3):
+        supervised.calls.report_failure(DOWN, "read test_run", answered=False)
+    state = supervised.supervisor.state
+    health = await supervised.supervisor.health(60.0)
+
+    assert state is BackendState.LOST
+    assert (health["state"], health["connected"], health["error"]) == ("lost", False, str(DOWN))
+    assert health["degraded_since"] == supervised.now.isoformat()
+    assert supervised.states == ["live", "lost"]
+    assert names(told)[1:] == [("warning", "backend_lost")]
+    await supervised.supervisor.stop()
+
+
+async def test_a_successful_call_recovers_the_backend_at_once(told: list[dict[str, Any]]) -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+    supervised.backend.asking = DOWN
+    supervised.calls.report_failure(DOWN, "read test_run", answered=False)
+    await supervised.probe()
+
+    supervised.calls.report_success("write scenario", writes=True)
+
+    assert supervised.supervisor.state is BackendState.LIVE
+    assert not supervised.calls.failing
+    assert names(told)[1:] == [("warning", "backend_lost"), ("info", "backend_recovered")]
+    await supervised.supervisor.stop()
+
+
+async def test_a_probe_recovers_a_backend_that_no_call_asks(told: list[dict[str, Any]]) -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+    supervised.backend.asking = DOWN
+    supervised.calls.report_failure(DOWN, "read test_run", answered=False)
+    await supervised.probe()
+    lost = supervised.supervisor.state
+
+    supervised.backend.asking = None
+    await supervised.probe()
+
+    assert lost is BackendState.LOST
+    assert supervised.supervisor.state is BackendState.LIVE
+    assert names(told)[1:] == [("warning", "backend_lost"), ("info", "backend_recovered")]
+    await supervised.supervisor.stop()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_refusal_of_calls_counts_although_probes_succeed_until_it_expires(
+    told: list[dict[str, Any]],
+) -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+
+    supervised.calls.report_failure(WRONG, "write test_run", answered=True)
+    health = await supervised.supervisor.health(60.0)
+    supervised.seconds += 31.0
+    expired = await supervised.supervisor.health(60.0)
+
+    assert (health["state"], health["connected"]) == ("misconfigured", False)
+    assert health["error"] == str(WRONG)
+    assert (expired["state"], expired["connected"], expired["error"]) == ("live", True, None)
+    assert names(told)[1:] == [("error", "backend_misconfigured"), ("info", "backend_recovered")]
+    await supervised.supervisor.stop()
+
+
+async def test_a_backend_that_comes_and_goes_is_logged_a_few_times_a_minute_and_truthfully(
+    told: list[dict[str, Any]],
+) -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+
+    for _ in range(100):
+        supervised.calls.report_failure(DOWN, "read test_run", answered=False)
+        supervised.calls.report_success("read test_run", writes=False)
+    supervised.backend.asking = DOWN
+    supervised.calls.report_failure(DOWN, "read test_run", answered=False)
+    within_the_minute = names(told)[1:]
+    supervised.supervisor._budget._updated_at -= 60.0
+    for _ in range(3):
+        await supervised.probe()
+
+    assert within_the_minute == [("warning", "backend_lost"), ("info", "backend_recovered")] * 5
+    assert names(told)[11:] == [("warning", "backend_lost")]
+    assert told[-1]["suppressed"] >= 96
+    assert supervised.states == ["live", *["lost", "live"] * 100, "lost"]
+    await supervised.supervisor.stop()
+
+
+async def test_health_answers_at_once_while_the_backend_is_known_to_hang() -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+    supervised.backend.hangs = True
+    await supervised.supervisor.health(0.01)
+
+    async with asyncio.timeout(5.0):
+        health = await supervised.supervisor.health(60.0)
+
+    assert (health["state"], health["connected"]) == ("lost", False)
+    await supervised.supervisor.stop()
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_reports_of_calls_after_the_end_change_nothing(told: list[dict[str, Any]]) -> None:
+    supervised = Supervised(ScriptedBackend())
+    await supervised.supervisor.start(strict=False)
+    await supervised.supervisor.stop()
+
+    supervised.calls.report_failure(DOWN, "read test_run", answered=False)
+
+    assert supervised.states == ["live", "closed"]
+    assert len(told) == 1
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_health_ends_within_its_time_when_the_backend_hangs() -> None:
@@ -321,7 +450,7 @@ async def test_what_nobody_expected_is_told_by_its_type_and_probed_on(
     assert health["state"] == "unavailable"
     assert "KeyError" in str(health["error"])
     assert "secret" not in f"{health}{told}"
-    assert supervised.supervisor.is_live
+    assert supervised.supervisor.is_open
     await supervised.supervisor.stop()
 
 

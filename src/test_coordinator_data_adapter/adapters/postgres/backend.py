@@ -15,6 +15,7 @@ from test_coordinator_data_adapter.adapters.postgres.chaos_events import (
 from test_coordinator_data_adapter.adapters.postgres.database import Database, ServerFacts
 from test_coordinator_data_adapter.adapters.postgres.endpoint import warn_unencrypted
 from test_coordinator_data_adapter.adapters.postgres.migration import SchemaState, schema_state
+from test_coordinator_data_adapter.adapters.postgres.privileges import require_privileges
 from test_coordinator_data_adapter.adapters.postgres.retention import (
     PostgresRetentionRepository,
 )
@@ -119,9 +120,7 @@ class PostgresBackend:
             self._settings, hooks_at=self._hooks_at, on_unencrypted=self._on_unencrypted
         )
         try:
-            facts = await database.ping()
-            (await self._learn(database, facts)).require_current()
-            _require_writable(facts)
+            await self._require_usable(database)
         except BaseException:
             await database.aclose()
             raise
@@ -151,11 +150,23 @@ class PostgresBackend:
         Raises:
             AdapterError: PostgreSQL does not answer as it should.
         """
-        database = self.opened.database
+        await self._require_usable(self.opened.database)
+        return self._learned
+
+    async def answers(self) -> bool:
+        """Whether the server answers on another connection while those of the pool are in use."""
+        return await self.opened.database.answers()
+
+    async def _require_usable(self, database: Database) -> None:
+        """Check everything that calls need.
+
+        Raises:
+            AdapterError: calls would fail, and why.
+        """
         facts = await database.ping()
         (await self._learn(database, facts)).require_current()
         _require_writable(facts)
-        return self._learned
+        await require_privileges(database)
 
     async def _learn(self, database: Database, facts: ServerFacts) -> SchemaState:
         """Remember what the server said, however that turns out to fit."""

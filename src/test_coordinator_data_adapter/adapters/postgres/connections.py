@@ -185,6 +185,15 @@ class Connections:
         """When the server last answered on one of the connections; 0.0 without any."""
         return max((lease.idle_since for lease in self._leases), default=0.0)
 
+    async def answers(self) -> bool:
+        """Whether the server accepts one more connection than the pool has, or is merely full."""
+        try:
+            lease = await self._connect(session=True)
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from answering
+            return is_full(error)
+        lease.connection.terminate()
+        return True
+
     def pool_use(self) -> PoolUse:
         """How busy the pool is; a connection that is being opened is in use."""
         idle = len(self._idle) + len(self._idle_sessions)

@@ -263,6 +263,10 @@ class Database:
         """When the server last answered anything, on the clock of `time.monotonic`."""
         return self._connections.answered_at
 
+    async def answers(self) -> bool:
+        """Whether the server answers on another connection while those of the pool are in use."""
+        return await self._connections.answers()
+
     def pool_use(self) -> PoolUse:
         """How busy the pool is."""
         return self._connections.pool_use()
@@ -306,16 +310,18 @@ class Database:
                 told = self._settle(statement, lease, error, asked, sent, again=again)
                 if told is None:
                     raise
-                if repeats is None:
-                    repeats = _Repeats(statement, self._backoff, self._random)
+                repeats = repeats or _Repeats(statement, self._backoff, self._random)
                 pause = repeats.pause(lease, error, took, left)
-                if pause is None or pause >= left:
+                if pause is None:
+                    self._observer.report_failure(statement, told)
                     raise told from None
             else:
                 now = monotonic()
                 took = now - sent
                 (keep or connections.release)(lease, now)
                 observer = self._observer
+                if observer.calls.failing:
+                    observer.report_success(statement)
                 if took < observer.plain_below and sent == asked and not again:
                     observer.on_plain_trip(statement.sql, took)
                 elif took >= observer.threshold:
@@ -377,6 +383,7 @@ class Database:
                     error=told,
                     expired=isinstance(error, TimeoutError) or phase is Phase.WAITING,
                 )
+            self._observer.report_failure(statement, told)
             raise told from None
 
     async def _ready(self, statement: Statement, lease: Lease | None, patience: float) -> Lease:
@@ -449,12 +456,12 @@ class _Repeats:
         """Seconds to wait before trying again; None to leave it."""
         self._failures += 1
         failure = classify(error)
-        if lease.expired:
+        if lease.expired or left <= 0.0:
             return None
         if failure is Failure.TRANSIENT:
             # What waited for a lock that long would wait as long again, and be cut off.
             pause = self._backoff.pause(self._failures, self._random)
-            return None if took > left else pause
+            return None if pause is None or max(took, pause) > left else pause
         if failure is Failure.TIMEOUT:
             return 0.0 if self._failures == 1 and left >= took else None
         unsent = getattr(error, "sqlstate", None) == FORGOTTEN

@@ -128,6 +128,8 @@ class Transaction:
         abandoned = False
         try:
             answer = await send(self._lease)
+            if self._observer.calls.failing:
+                self._observer.report_success(statement)
             return answer
         except BaseException as error:
             told = self._told(statement, error, Phase.SENT if decides else Phase.UNDECIDED)
@@ -137,6 +139,7 @@ class Transaction:
                 abandoned = True
                 raise
             self._failure = told
+            self._observer.report_failure(statement, told)
             raise told from None
         finally:
             self._lease.deadline = inf

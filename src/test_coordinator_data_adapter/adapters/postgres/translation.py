@@ -31,6 +31,7 @@ __all__ = [
     "by_meaning",
     "classify",
     "is_full",
+    "is_refusal",
     "translate",
 ]
 
@@ -151,6 +152,12 @@ def sqlstate_of(error: BaseException) -> str | None:
 def is_full(error: BaseException) -> bool:
     """Whether the server has no room for another connection, of this role or of any."""
     return sqlstate_of(innermost(error)) == "53300"
+
+
+def is_refusal(error: AdapterError) -> bool:
+    """Whether the server answered, and refused; False where it went away or never answered."""
+    state = error.sqlstate
+    return state is not None and state != "40003" and state[:2] not in {"08", "57"}
 
 
 def classify(error: BaseException) -> Failure:

@@ -124,6 +124,10 @@ class RedisBackend:
         await self.opened.keyspace.probe()
         return {"server_version": self.opened.version}
 
+    async def answers(self) -> bool:
+        """Whether Redis answers on another connection while those of the pool are in use."""
+        return await self.opened.keyspace.answers()
+
     async def aclose(self) -> None:
         """Close every connection."""
         opened, self._opened = self._opened, None

@@ -22,7 +22,13 @@ from test_coordinator_data_adapter.adapters.redis.route import (
     Reply,
     Stopwatch,
 )
-from test_coordinator_data_adapter.adapters.redis.translation import Phase, code_of, translate
+from test_coordinator_data_adapter.adapters.redis.translation import (
+    DRIVER_ERRORS,
+    SERVES_NOBODY,
+    Phase,
+    code_of,
+    translate,
+)
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     OutcomeUnknownError,
@@ -91,7 +97,9 @@ class Keyspace:
         self.prefix: Final = f"{settings.namespace}:"
         self._prefix_bytes = self.prefix.encode()
         self._pattern_prefix = escaped(self.prefix)
-        self._question: Final = ("EXISTS", f"{self.prefix}probe")
+        # XX: a write that Redis treats like any other, and that stores nothing, because no key of
+        # a caller contains a control character.
+        self._question: Final = ("SET", f"{self.prefix}\x1fprobe", "", "XX")
 
     @property
     def client(self) -> Redis | RedisCluster:
@@ -112,12 +120,22 @@ class Keyspace:
         await self._opened.aclose()
 
     async def probe(self) -> None:
-        """Ask Redis the smallest question that any user may ask, in one trip.
+        """Attempt the smallest write there is, in one round trip; it stores nothing.
 
         Raises:
-            AdapterError: no answer came, and why.
+            AdapterError: no answer came, or Redis accepts no writes, and why.
         """
         await self.call(self._question, READ)
+
+    async def answers(self) -> bool:
+        """Whether Redis answers redis-py's client, which has connections of its own."""
+        try:
+            await self.client.exists(str(self._question[1]))
+        except exceptions.ResponseError:
+            return True
+        except DRIVER_ERRORS:
+            return False
+        return True
 
     async def server_version(self) -> str | None:
         """The server's version, in one trip; None where it is not told, as by a cluster.
@@ -158,7 +176,7 @@ class Keyspace:
         try:
             (reply,) = await self._trip((command,), nature, entity)
             if isinstance(reply, exceptions.ResponseError):
-                raise translate(reply, phase=Phase.SENT, writes=nature.writes)
+                raise self._refusal((command,), reply, nature)
         except AdapterError as error:
             error.entity, error.id = entity, id
             raise
@@ -179,7 +197,7 @@ class Keyspace:
                 when others were carried out.
         """
         try:
-            return _accepted(commands, await self._trip(commands, nature, entity), nature)
+            return self._accepted(commands, await self._trip(commands, nature, entity), nature)
         except AdapterError as error:
             error.entity, error.id = entity, id
             raise
@@ -198,12 +216,13 @@ class Keyspace:
             The sum, or None when what is stored is no integer or the sum does not fit 64 bits;
             then nothing was changed.
         """
+        commands = (("INCRBY", key, amount),)
         try:
-            (reply,) = await self._trip((("INCRBY", key, amount),), _COUNTED, entity)
+            (reply,) = await self._trip(commands, _COUNTED, entity)
             if isinstance(reply, exceptions.ResponseError):
                 if code_of(reply) in _UNCOUNTABLE:
                     return None
-                raise translate(reply, phase=Phase.SENT, writes=True)
+                raise self._refusal(commands, reply, _COUNTED)
         except AdapterError as error:
             error.entity, error.id = entity, id
             raise
@@ -218,7 +237,7 @@ class Keyspace:
                 replies = await self._trip(asked, READ, entity)
                 # MGET answers the same where something else than a value is stored.
                 replies = [None if _is_no_value(reply) else reply for reply in replies]
-                _accepted(asked, replies, READ)
+                self._accepted(asked, replies, READ)
             else:
                 replies = cast("list[Reply]", await self.call(("MGET", *some), READ, entity=entity))
             found.extend(cast("list[bytes | None]", replies))
@@ -322,7 +341,7 @@ class Keyspace:
         self, node: Node, commands: Sequence[Command], nature: Nature, entity: str | None
     ) -> list[Reply]:
         replies = await self._trip(commands, nature, entity, node=node)
-        return _accepted(commands, replies, nature)
+        return self._accepted(commands, replies, nature)
 
     async def _trip(
         self,
@@ -332,9 +351,42 @@ class Keyspace:
         *,
         node: Node | None = None,
     ) -> list[Reply]:
-        if self.hooks.on_trip is None:
-            return await self._route.trip(commands, nature, node=node)
-        return await self._observed(self.hooks.on_trip, commands, nature, entity, node)
+        calls = self.hooks.calls
+        try:
+            if self.hooks.on_trip is None:
+                replies = await self._route.trip(commands, nature, node=node)
+            else:
+                replies = await self._observed(self.hooks.on_trip, commands, nature, entity, node)
+        except AdapterError as error:
+            calls.report_failure(error, _names(commands), answered=False)
+            raise
+        if calls.failing and not any(isinstance(one, exceptions.ResponseError) for one in replies):
+            calls.report_success(_names(commands), writes=nature.writes)
+        return replies
+
+    def _accepted(
+        self, commands: Sequence[Command], replies: list[Reply], nature: Nature
+    ) -> list[Reply]:
+        """The replies, none of them a refusal."""
+        refusals = [reply for reply in replies if isinstance(reply, exceptions.ResponseError)]
+        if not refusals:
+            return replies
+        refused = self._refusal(commands, refusals[0], nature)
+        changed = nature.writes and any(
+            reply not in _NOTHING and command[0] not in _ASKING
+            for command, reply in zip(commands, replies, strict=True)
+            if not isinstance(reply, exceptions.ResponseError)
+        )
+        raise _partly(refused) if changed else refused
+
+    def _refusal(
+        self, commands: Sequence[Command], reply: exceptions.ResponseError, nature: Nature
+    ) -> AdapterError:
+        """The error for a refusal, which is reported."""
+        error = translate(reply, phase=Phase.SENT, writes=nature.writes)
+        answered = code_of(reply) not in SERVES_NOBODY
+        self.hooks.calls.report_failure(error, _names(commands), answered=answered)
+        return error
 
     async def _observed(
         self,
@@ -360,7 +412,7 @@ class Keyspace:
             if took >= self.hooks.trips_from:
                 on_trip(
                     Trip(
-                        command=" ".join(dict.fromkeys(str(command[0]) for command in commands)),
+                        command=_names(commands),
                         entity=entity,
                         waited=waited,
                         took=took,
@@ -373,18 +425,8 @@ class Keyspace:
                 )
 
 
-def _accepted(commands: Sequence[Command], replies: list[Reply], nature: Nature) -> list[Reply]:
-    """The replies, none of them a refusal."""
-    refusals = [reply for reply in replies if isinstance(reply, exceptions.ResponseError)]
-    if not refusals:
-        return replies
-    refused = translate(refusals[0], phase=Phase.SENT, writes=nature.writes)
-    changed = nature.writes and any(
-        reply not in _NOTHING and command[0] not in _ASKING
-        for command, reply in zip(commands, replies, strict=True)
-        if not isinstance(reply, exceptions.ResponseError)
-    )
-    raise _partly(refused) if changed else refused
+def _names(commands: Sequence[Command]) -> str:
+    return " ".join(dict.fromkeys(str(command[0]) for command in commands))
 
 
 def _is_no_value(reply: Reply) -> bool:

@@ -19,7 +19,7 @@ from test_coordinator_data_adapter.errors import (
     UnavailableError,
 )
 
-__all__ = ["DRIVER_ERRORS", "Phase", "code_of", "translate"]
+__all__ = ["DRIVER_ERRORS", "SERVES_NOBODY", "Phase", "code_of", "translate"]
 
 DRIVER_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 """All that a trip can fail with; `TimeoutError` is an `OSError`."""
@@ -49,6 +49,8 @@ _NOT_NOW: Final = {
     "TRYAGAIN": "its cluster is moving the keys",
     "UNBLOCKED": "it has become a replica",
 }
+SERVES_NOBODY: Final = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "TRYAGAIN"})
+"""Refusals of whatever is asked; the others refuse one kind of command, such as writes."""
 _MOVED: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})
 _BEFORE_SENDING: Final = (ConnectionRefusedError, FileNotFoundError, socket.gaierror)
 _CUT: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
