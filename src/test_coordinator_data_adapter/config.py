@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
@@ -21,8 +23,14 @@ from pydantic import (
     field_serializer,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    SettingsConfigDict,
+)
 
 from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.server_url import (
@@ -32,7 +40,24 @@ from test_coordinator_data_adapter.server_url import (
 )
 from test_coordinator_data_adapter.tls import default_tls_mode
 
-__all__ = ["AdapterConfig", "mask_password"]
+__all__ = [
+    "AdapterConfig",
+    "Source",
+    "closest_variable",
+    "mask_password",
+    "sources_of_settings",
+    "unknown_variables",
+]
+
+_PREFIX: Final = "TEST_COORDINATOR_ADAPTER_"
+# What `BaseSettings` takes beside the settings, such as `_env_file`.
+_KEYWORDS: Final = frozenset(
+    name for name in signature(BaseSettings.__init__).parameters if name.startswith("_")
+)
+_PRODUCTION: Final = frozenset({"prd", "prod", "production"})
+
+Source = Literal["default", "environment", "file", "derived"]
+"""Where a value comes from; "derived": from other settings."""
 
 
 def _rule(words: str) -> PydanticCustomError:
@@ -107,16 +132,18 @@ _URLS: Final = ("postgres_url", "redis_url", "migration_url")
 class AdapterConfig(BaseSettings):
     """The settings, from arguments, then the environment, then a ``.env`` file.
 
-    Every field is also read from ``TEST_COORDINATOR_ADAPTER_<FIELD>``; other variables are
-    ignored. What the config says of itself (`repr`, dumps, validation errors) never shows a
-    password, though the URL fields hold the plain text they were given.
+    Every field is also read from ``TEST_COORDINATOR_ADAPTER_<FIELD>``. Unknown variables with
+    this prefix are ignored; the first factory logs a WARNING that names them. `repr`, dumps and
+    validation errors never show a password, though the URL fields hold the plain text they were
+    given.
 
     Raises:
-        pydantic.ValidationError: a value breaks its rule; every broken field is named.
+        pydantic.ValidationError: a value breaks its rule, or a keyword is no setting; every one
+            is named.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="TEST_COORDINATOR_ADAPTER_",
+        env_prefix=_PREFIX,
         env_file=".env",
         env_file_encoding="utf-8",
         env_ignore_empty=True,
@@ -136,7 +163,8 @@ class AdapterConfig(BaseSettings):
     environment: str = Field(
         default="development",
         min_length=1,
-        description='Where it runs; "production", in small letters or capitals, is stricter.',
+        description='Where it runs; "production" or "prod", in small letters or capitals, also'
+        " followed by a digit or another word, is stricter.",
     )
     startup_strict: bool = Field(
         default_factory=lambda data: _is_production(str(data.get("environment"))),
@@ -322,13 +350,31 @@ class AdapterConfig(BaseSettings):
     if not TYPE_CHECKING:  # for type checkers every field is an argument
 
         def __init__(self, **values: object) -> None:
+            error: ValidationError | None = None
+            unknown = sorted(values.keys() - _KEYWORDS - type(self).model_fields.keys())
             try:
-                super().__init__(**values)
+                super().__init__(**{k: v for k, v in values.items() if k not in unknown})
+            except ValidationError as broken:
+                error = broken
             except (OSError, UnicodeDecodeError) as unreadable:
-                why = "it is not UTF-8"
-                if isinstance(unreadable, OSError):
-                    why = unreadable.strerror or type(unreadable).__name__
-                raise _broken_file(why) from None
+                error = _broken_file(unreadable)
+            if unknown:
+                error = _with_unknown(error, unknown)
+            if error is not None:
+                # Error trackers record the local variables of every frame: none holds a URL.
+                del values
+                raise _without_frames(error)
+
+        @classmethod
+        def model_validate(cls, obj: object, **options: object) -> Self:
+            """Validate a dictionary of settings, as the constructor does."""
+            error: ValidationError | None = None
+            try:
+                return super().model_validate(obj, **options)
+            except ValidationError as broken:
+                error = broken
+            del obj, options  # as in __init__
+            raise _without_frames(error)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -338,19 +384,11 @@ class AdapterConfig(BaseSettings):
         try:
             return handler(data)
         except ValidationError as broken:
-            raise ValidationError.from_exception_data(
-                broken.title,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError("rule", "{rule}", {"rule": problem["msg"]}),
-                        loc=problem["loc"],
-                        input="(hidden)",
-                    )
-                    for problem in broken.errors(include_url=False, include_input=False)
-                    # A field that is derived from a broken one is no problem of its own.
-                    if problem["type"] != "default_factory_not_called"
-                ],
-                hide_input=True,
+            raise _error_of(
+                (problem["loc"], problem["msg"])
+                for problem in broken.errors(include_url=False, include_input=False)
+                # A field that is derived from a broken one is no problem of its own.
+                if problem["type"] != "default_factory_not_called"
             ) from None
 
     @field_serializer(*_URLS)
@@ -364,10 +402,81 @@ class AdapterConfig(BaseSettings):
             yield name, mask_password(value) if masked else value
 
 
-def _broken_file(why: str) -> ValidationError:
-    rule = PydanticCustomError("unreadable", "the file cannot be read: {why}", {"why": why})
-    details = InitErrorDetails(type=rule, loc=(".env",), input="(hidden)")
-    return ValidationError.from_exception_data("AdapterConfig", [details], hide_input=True)
+def unknown_variables() -> list[str]:
+    """The names of environment variables, and of lines in ``.env``, that look like settings.
+
+    They have the prefix of this library, and no setting has that name. Those that begin with
+    ``TEST_`` after the prefix belong to its tests.
+    """
+    names: dict[str, str] = {}
+    with suppress(OSError, UnicodeDecodeError):  # an unreadable file is an error of the config
+        names = {
+            name.upper(): name.upper() for name in DotEnvSettingsSource(AdapterConfig).env_vars
+        }
+    names |= {name.upper(): name for name in os.environ}
+    known = {f"{_PREFIX}{field}".upper() for field in AdapterConfig.model_fields}
+    return sorted(
+        name
+        for key, name in names.items()
+        if key.startswith(_PREFIX) and not key.startswith(f"{_PREFIX}TEST_") and key not in known
+    )
+
+
+def closest_variable(name: str) -> str | None:
+    """The variable that an unknown one may be meant to be."""
+    field = _closest_setting(name[len(_PREFIX) :].lower())
+    return f"{_PREFIX}{field}".upper() if field else None
+
+
+def _closest_setting(name: str) -> str | None:
+    return next(iter(get_close_matches(name, AdapterConfig.model_fields, n=1)), None)
+
+
+def sources_of_settings() -> dict[str, Source]:
+    """Where ``AdapterConfig()`` takes the value of each setting from."""
+    in_environment = EnvSettingsSource(AdapterConfig)()
+    in_file = DotEnvSettingsSource(AdapterConfig)()
+
+    def source(name: str, field: FieldInfo) -> Source:
+        if name in in_environment:
+            return "environment"
+        if name in in_file:
+            return "file"
+        return "derived" if field.default_factory else "default"
+
+    return {name: source(name, field) for name, field in AdapterConfig.model_fields.items()}
+
+
+def _broken_file(error: Exception) -> ValidationError:
+    why = "it is not UTF-8"
+    if isinstance(error, OSError):
+        why = error.strerror or type(error).__name__
+    return _error_of([((".env",), f"the file cannot be read: {why}")])
+
+
+def _with_unknown(error: ValidationError | None, names: Iterable[str]) -> ValidationError:
+    """The same problems, and one for each keyword that is no setting."""
+    problems = error.errors(include_url=False, include_input=False) if error else []
+    found = [(problem["loc"], problem["msg"]) for problem in problems]
+    for name in names:
+        closest = _closest_setting(name)
+        hint = f"; did you mean {closest}?" if closest else ""
+        found.append(((name,), f"is no setting{hint}"))
+    return _error_of(found)
+
+
+def _error_of(problems: Iterable[tuple[tuple[int | str, ...], str]]) -> ValidationError:
+    """An error without inputs, which may contain a password."""
+    details = [
+        InitErrorDetails(type=_rule(message), loc=where, input="(hidden)")
+        for where, message in problems
+    ]
+    return ValidationError.from_exception_data("AdapterConfig", details, hide_input=True)
+
+
+def _without_frames(error: ValidationError) -> ValidationError:
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def _default_tls(data: dict[str, Any]) -> Tls:
@@ -385,4 +494,5 @@ def _tls_by_default(environment: str, url: str) -> Tls:
 
 
 def _is_production(environment: str) -> bool:
-    return environment.casefold() == "production"
+    word = re.match("[a-z]+", environment.strip().casefold())
+    return word is not None and word[0] in _PRODUCTION

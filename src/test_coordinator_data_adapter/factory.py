@@ -22,7 +22,12 @@ from test_coordinator_data_adapter.adapters.stub import (
     StubTestRunsRepository,
 )
 from test_coordinator_data_adapter.backends import Supervised, postgres_backend, redis_backend
-from test_coordinator_data_adapter.config import AdapterConfig, mask_password
+from test_coordinator_data_adapter.config import (
+    AdapterConfig,
+    closest_variable,
+    mask_password,
+    unknown_variables,
+)
 from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.interfaces.arguments import moment
 from test_coordinator_data_adapter.interfaces.retention import RetentionPolicy
@@ -75,6 +80,7 @@ __all__ = ["AdapterFactory"]
 OpenT = TypeVar("OpenT")
 RepositoryT = TypeVar("RepositoryT")
 
+_REPORTED: Final[set[str]] = set()
 _ELSEWHERE: Final = "this factory is open in another event loop"
 _IN_MEMORY: Final = "nothing was opened: everything is kept in memory and gone with the process"
 
@@ -114,6 +120,7 @@ class AdapterFactory:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened = AsyncExitStack()
         self._events = EventLog(self.config.log_level)
+        _warn_of_unknown_variables(self._events)
         self._watch = Watch(
             observers,
             self._events,
@@ -463,3 +470,16 @@ class AdapterFactory:
     @staticmethod
     def _mask_password(url: str) -> str:
         return mask_password(url)
+
+
+def _warn_of_unknown_variables(events: EventLog) -> None:
+    """Log once in a process which variables have our prefix and are no setting."""
+    names = [name for name in unknown_variables() if name not in _REPORTED]
+    if names:
+        _REPORTED.update(names)
+        events.warning(
+            "unknown_variables",
+            variables=names,
+            did_you_mean={name: near for name in names if (near := closest_variable(name))},
+            still_works="everything; these variables have no effect",
+        )

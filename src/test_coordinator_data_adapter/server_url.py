@@ -33,7 +33,9 @@ _MASK: Final = "***"
 _PARAMETER: Final = re.compile(
     r"(?P<name>[\w.%+-]+)(?P<equals>\s*=\s*)(?P<value>'(?:[^'\\]|\\.)*'|[^&\s]+)"
 )
-_SECRET_NAME: Final = re.compile(r"(?i)pass|pwd|secret|token|credential|api[._-]?key|\bauth\b")
+_SECRET_NAME: Final = re.compile(
+    r"(?i)pass|pwd|secret|token|credential|(?:api|access|private)[._-]?key|\bauth(?:orization)?\b"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 import json
 import pickle
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,12 @@ from pydantic import SecretStr, ValidationError
 
 import test_coordinator_data_adapter
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
-from test_coordinator_data_adapter.config import mask_password
+from test_coordinator_data_adapter.config import (
+    closest_variable,
+    mask_password,
+    sources_of_settings,
+    unknown_variables,
+)
 
 SECRET = "s3cr3t"
 
@@ -137,7 +144,10 @@ def test_a_dotenv_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         AdapterConfig()
 
 
-@pytest.mark.parametrize("environment", ["production", "Production", "PRODUCTION"])
+@pytest.mark.parametrize(
+    "environment",
+    ["production", "Production", "PRODUCTION", "prod", " PROD ", "prod-eu", "prod2", "prd"],
+)
 def test_production_is_strict_however_it_is_spelled(environment: str) -> None:
     config = AdapterConfig(
         environment=environment, postgres_url="postgresql://me@db.example.com/mine"
@@ -145,6 +155,114 @@ def test_production_is_strict_however_it_is_spelled(environment: str) -> None:
 
     assert config.startup_strict is True
     assert config.postgres_tls == "verify-full"
+
+
+@pytest.mark.parametrize("environment", ["pre-production", "nonprod", "product-demo", "test", "1"])
+def test_what_is_not_production_is_not_strict(environment: str) -> None:
+    assert AdapterConfig(environment=environment).startup_strict is False
+
+
+def test_unknown_keywords_are_rejected_with_the_setting_they_may_mean() -> None:
+    with pytest.raises(ValidationError) as raised:
+        AdapterConfig.model_validate(
+            {"in_memry": True, "postgres_ulr": "postgresql://u:hunter2@h/d", "batch_size": 0}
+        )
+
+    problems = {error["loc"]: error["msg"] for error in raised.value.errors()}
+    assert problems["in_memry",] == "is no setting; did you mean in_memory?"
+    assert problems["postgres_ulr",] == "is no setting; did you mean postgres_url?"
+    assert "greater than or equal to 1" in problems["batch_size",]
+    assert "hunter2" not in str(raised.value) + raised.value.json()
+
+
+def test_a_keyword_unlike_any_setting_is_rejected_too() -> None:
+    with pytest.raises(ValidationError, match="is no setting"):
+        AdapterConfig.model_validate({"values": 1})
+
+
+def local_variables(error: BaseException) -> Iterator[object]:
+    """What an error tracker records: the local variables of every frame of every exception."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for frame, _ in traceback.walk_tb(seen.__traceback__):
+            if Path(frame.f_code.co_filename) != Path(__file__):
+                yield dict(frame.f_locals)
+        seen = seen.__cause__ or seen.__context__
+
+
+REJECTED: list[dict[str, object]] = [
+    {"postgres_url": "mysql://u:hunter2@h/d"},
+    {"redis_url": "redis://:hunter2@h/ 0"},
+    {"postgres_url": "postgresql://u:hunter2@h/d", "batch_size": 0},
+    {"postgres_url": "postgresql://u:hunter2@h/d", "heartbeat_interval": 1000},
+]
+
+
+@pytest.mark.parametrize("construct", [lambda v: AdapterConfig(**v), AdapterConfig.model_validate])
+@pytest.mark.parametrize("values", [*REJECTED, {"postgres_ulr": "postgresql://u:hunter2@h/d"}])
+def test_no_frame_of_a_rejected_config_holds_a_url(
+    values: dict[str, object], construct: Callable[[dict[str, object]], AdapterConfig]
+) -> None:
+    with pytest.raises(ValidationError) as raised:
+        construct(values)
+
+    for variables in local_variables(raised.value):
+        assert "hunter2" not in repr(variables)
+
+
+@pytest.mark.parametrize("values", REJECTED)
+def test_no_frame_of_a_rejected_environment_holds_a_url(
+    values: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"TEST_COORDINATOR_ADAPTER_{name.upper()}", str(value))
+
+    with pytest.raises(ValidationError) as raised:
+        AdapterConfig()
+
+    for variables in local_variables(raised.value):
+        assert "hunter2" not in repr(variables)
+
+
+def test_unknown_variables_are_listed_with_the_one_they_may_mean(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_ULR", "x")
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_BATCH_SIZE", "7")
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_TEST_POSTGRES_URL", "for the tests")
+    (tmp_path / ".env").write_text("TEST_COORDINATOR_ADAPTER_WHATEVER=1\nOTHER=1\n")
+
+    unknown = unknown_variables()
+
+    assert unknown == [
+        "TEST_COORDINATOR_ADAPTER_POSTGRES_ULR",
+        "TEST_COORDINATOR_ADAPTER_WHATEVER",
+    ]
+    assert [closest_variable(name) for name in unknown] == [
+        "TEST_COORDINATOR_ADAPTER_POSTGRES_URL",
+        None,
+    ]
+
+
+def test_an_unreadable_dotenv_file_has_no_unknown_variables(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("BATCH_SIZE=7".encode("utf-16"))
+
+    assert unknown_variables() == []
+
+
+def test_each_setting_has_a_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_BATCH_SIZE", "7")
+    (tmp_path / ".env").write_text(
+        "TEST_COORDINATOR_ADAPTER_BATCH_SIZE=8\nTEST_COORDINATOR_ADAPTER_LOG_LEVEL=ERROR\n"
+    )
+
+    sources = sources_of_settings()
+
+    assert sources.keys() == AdapterConfig.model_fields.keys()
+    assert sources["batch_size"] == "environment"
+    assert sources["log_level"] == "file"
+    assert sources["postgres_schema"] == "derived"
+    assert sources["query_timeout"] == "default"
 
 
 def test_an_empty_variable_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +386,8 @@ def test_every_way_to_redis_can_be_configured(scheme: str) -> None:
         ("u:PW@h", "u:***@h"),
         ("postgresql://u@h/db?pass%77ord=PW", "postgresql://u@h/db?pass%77ord=***"),
         ("redis://h?apikey=PW&api_key=PW", "redis://h?apikey=***&api_key=***"),
+        ("redis://h?auth=PW&authorization=PW", "redis://h?auth=***&authorization=***"),
+        ("redis://h?access_key=PW&author=me", "redis://h?access_key=***&author=me"),
         ("redis://h?auth=PW", "redis://h?auth=***"),
     ],
 )

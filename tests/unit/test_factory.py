@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from test_coordinator_data_adapter import AdapterConfig, AdapterFactory
+from test_coordinator_data_adapter import factory as factory_module
 from test_coordinator_data_adapter.errors import ConfigurationError, ConflictError
 from test_coordinator_data_adapter.interfaces import (
     CacheRepository,
@@ -103,6 +104,25 @@ async def test_a_factory_that_is_not_initialised_hands_out_memory_and_warns_once
     assert [(entry["log_level"], entry["event"]) for entry in told] == [
         ("warning", "repository_handed_out_in_memory")
     ]
+
+
+def test_the_first_factory_warns_of_unknown_variables(
+    make: Callable[[], AdapterFactory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory_module, "_REPORTED", set())
+    monkeypatch.setenv("TEST_COORDINATOR_ADAPTER_POSTGRES_ULR", "postgresql://u:hunter2@h/d")
+
+    with structlog.testing.capture_logs() as events:
+        make()
+        make()
+
+    (warning,) = (event for event in events if event["event"] == "unknown_variables")
+    assert warning["log_level"] == "warning"
+    assert warning["variables"] == ["TEST_COORDINATOR_ADAPTER_POSTGRES_ULR"]
+    assert warning["did_you_mean"] == {
+        "TEST_COORDINATOR_ADAPTER_POSTGRES_ULR": "TEST_COORDINATOR_ADAPTER_POSTGRES_URL"
+    }
+    assert "hunter2" not in str(warning)
 
 
 async def test_health_of_a_factory_in_memory(make: Callable[[], AdapterFactory]) -> None:

@@ -17,6 +17,7 @@ from structlog.typing import EventDict, Processor
 from test_coordinator_data_adapter import __version__
 from test_coordinator_data_adapter.cli import (
     audit,
+    config,
     demo,
     health,
     import_,
@@ -31,7 +32,7 @@ from test_coordinator_data_adapter.cli.screen import errors, has_colors
 __all__ = ["app"]
 
 # a new group of commands is a module with a function `register`, and its name here
-_GROUPS = (audit, demo, health, import_, migrate, prune, redis, sql)
+_GROUPS = (audit, config, demo, health, import_, migrate, prune, redis, sql)
 
 # Every command says itself whether the database can be used, and what it does instead.
 _OF_THE_DATABASE: Final = frozenset(
