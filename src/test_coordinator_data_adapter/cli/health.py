@@ -26,7 +26,10 @@ __all__ = ["register"]
 _BACKENDS: Final = ("postgres", "redis")
 # Of the time for all; the rest is for one trip to each.
 _FOR_OPENING: Final = 0.7
-_STYLES: Final = {"live": "green", "healthy": "green", "misconfigured": "red", "unavailable": "red"}
+_STYLES: Final = {
+    **dict.fromkeys(("live", "healthy"), "green"),
+    **dict.fromkeys(("misconfigured", "unavailable", "lost"), "red"),
+}
 
 
 def register(app: typer.Typer) -> None:

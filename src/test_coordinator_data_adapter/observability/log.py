@@ -14,13 +14,19 @@ from test_coordinator_data_adapter.observability.facts import (
 )
 from test_coordinator_data_adapter.observability.operations import operation_name
 from test_coordinator_data_adapter.resilience.events import EventLog
+from test_coordinator_data_adapter.resilience.log_budget import LogBudget
 
 __all__ = ["OperationLog"]
+
+
+_PER_MINUTE: Final = 6
 
 
 class OperationLog:
     """Logs operations and statements at DEBUG, slow statements as a WARNING.
 
+    Of the slow statements of one backend, a few a minute are logged, those that failed counted
+    apart from those that were answered: a server that stops answering makes every statement slow.
     Parameters and stored values are never among the facts.
     """
 
@@ -38,6 +44,8 @@ class OperationLog:
         """
         verbose = events.wants(logging.DEBUG)
         self._events = events
+        self._statements = statements
+        self._budgets: dict[tuple[str, bool], LogBudget] = {}
         self._slow_after = slow_after if events.wants(logging.WARNING) else inf
         self.wants_operations = verbose
         self.trips_from = 0.0 if statements and verbose else self._slow_after
@@ -50,9 +58,16 @@ class OperationLog:
 
     def log_trip(self, ended: TripEnded) -> None:
         """Log a trip that took no less than ``trips_from``."""
+        suppressed: int | None = None
         if ended.trip.took >= self._slow_after:
-            self._events.warning("statement_was_slow", **_facts_of(ended))
-        else:
+            kind = (ended.place.backend, ended.trip.error is None)
+            if kind not in self._budgets:
+                self._budgets[kind] = LogBudget(_PER_MINUTE)
+            suppressed = self._budgets[kind].take()
+        if suppressed is not None:
+            more = {"suppressed": suppressed} if suppressed else {}
+            self._events.warning("statement_was_slow", **_facts_of(ended), **more)
+        elif self._statements:
             self._events.debug("statement_sent", **_facts_of(ended))
 
     def _log_operation(self, ended: OperationEnded) -> None:

@@ -234,7 +234,7 @@ class Hooks:
     on_pool: OnPool | None = None
     on_plain_trip: OnPlainTrip | None = None
     plain_below: float = inf
-    calls: CallHealth = field(default_factory=CallHealth)
+    calls: CallHealth = field(default_factory=CallHealth, compare=False)
 
 
 class HooksAt(Protocol):

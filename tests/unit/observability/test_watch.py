@@ -120,6 +120,26 @@ async def test_a_slow_statement_is_a_warning_with_its_operation(recorder, logs, 
     assert entry["abandoned"] is False
 
 
+def test_a_server_that_answers_nothing_is_a_few_lines_a_minute_and_hides_no_slow_answer(logs):
+    hooks = Watch([], EventLog(), slow_after=1.0).hooks(PLACE)
+
+    for _ in range(300):
+        hooks.on_trip(a_trip(took=2.0, error=UnavailableError("no answer")))
+    hooks.on_trip(a_trip(took=3.0))
+
+    slow = [entry["duration_ms"] for entry in logs if entry["event"] == "statement_was_slow"]
+    assert slow == [2000] * 6 + [3000]
+
+
+def test_statements_that_are_logged_at_debug_are_all_logged_when_they_are_slow(logs):
+    hooks = Watch([], EventLog("DEBUG"), slow_after=1.0, statements=True).hooks(PLACE)
+
+    for _ in range(10):
+        hooks.on_trip(a_trip(took=2.0))
+
+    assert [entry["log_level"] for entry in logs] == ["warning"] * 6 + ["debug"] * 4
+
+
 @pytest.mark.parametrize(
     ("error", "event", "more"),
     [
