@@ -248,7 +248,9 @@ class AdapterConfig(BaseSettings):
         description="What every key of the registry, which the family of instances shares,"
         " begins with; default: first word of the service's name, a colon, services.",
     )
-    redis_pool_size: PositiveInt = Field(default=10, description="Connections at the most.")
+    redis_pool_size: PositiveInt = Field(
+        default=10, description="Connections at most; on a cluster, to each of its servers."
+    )
     redis_pool_timeout: _Seconds = Field(default=5, description="Seconds to wait for one.")
     redis_socket_timeout: _Seconds = Field(default=5, description="Seconds a command may take.")
     redis_socket_connect_timeout: _Seconds = Field(

@@ -115,7 +115,7 @@ class PoolUse:
     Attributes:
         size: how many connections are kept when they are not needed.
         limit: how many there may be.
-        open: how many there are; of a Redis Cluster only those that are in use are known.
+        open: how many there are.
         in_use: how many are doing something, or are being opened.
         waiting: how many callers wait for one.
     """

@@ -235,6 +235,11 @@ class Proxy:
         self._listening = await asyncio.start_server(self._serve, "127.0.0.1", port)
         self.port = self._listening.sockets[0].getsockname()[1]
 
+    def lead_to(self, url: str) -> None:
+        """Pass on to another server from the next connection on."""
+        parts = urlsplit(url)
+        self._target = parts.hostname or "127.0.0.1", parts.port or 6379
+
     def refuse(self) -> None:
         """Let nobody connect any more."""
         self._listening.close()

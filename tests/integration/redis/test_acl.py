@@ -172,7 +172,6 @@ async def do_everything(url: str) -> None:
     cache = RedisCacheRepository(keyspace)
     services = RedisServiceDiscoveryRepository(keyspace)
     await keyspace.probe()
-    await keyspace.server_version()
     await cache.set("key", 1, ttl=10)
     await cache.get("key")
     await cache.exists("key")

@@ -16,6 +16,7 @@ from test_coordinator_data_adapter.adapters.redis import (
     RedisCacheRepository,
     RedisServiceDiscoveryRepository,
 )
+from test_coordinator_data_adapter.adapters.redis.cluster import slot_of
 from test_coordinator_data_adapter.errors import (
     ConfigurationError,
     OutcomeUnknownError,
@@ -167,38 +168,98 @@ async def test_cancelled_calls_mix_up_no_replies_on_a_cluster(cluster_urls):
     await keyspace.aclose()
 
 
-@pytest.mark.parametrize("then", ["nobody is found", "it is refused"])
-async def test_a_write_whose_answer_was_lost_is_unknown_whatever_comes_of_its_second_try(
-    cluster_urls, monkeypatch, then
-):
-    url = cluster_urls[0].rpartition("/")[0]
-    keyspace = Keyspace(KeyspaceSettings(url=url, namespace="test:second", cluster=True))
+async def test_writes_to_several_servers_of_which_one_is_down_are_unknown(nodes, keyspace):
     cache = RedisCacheRepository(keyspace)
-    await cache.set("key", 1)
-    send, find = keyspace._route._sent, keyspace._route._find
-    tries = []
+    await cache.set_many(dict.fromkeys(KEYS, 1))
 
-    async def sent(node, commands):
-        tries.append(commands)
-        if len(tries) == 1:
-            await send(node, commands)
-            raise redis.ConnectionError("cut off behind the answer")
-        return [redis.ReadOnlyError("READONLY")]
-
-    async def found(stopwatch=None):
-        if tries and then == "nobody is found":
-            raise UnavailableError("nobody there")
-        await find(stopwatch)
-
-    monkeypatch.setattr(keyspace._route, "_sent", sent)
-    monkeypatch.setattr(keyspace._route, "_find", found)
+    await asyncio.to_thread(nodes[1].kill)
     with pytest.raises(OutcomeUnknownError):
-        await cache.set("key", 2)
-    monkeypatch.undo()
+        await cache.set_many(dict.fromkeys(KEYS, 2))
+    await asyncio.to_thread(nodes[1].start)
 
-    assert len(tries) == (1 if then == "nobody is found" else 2)
-    assert await cache.get("key") == 2
-    await keyspace.aclose()
+    async with asyncio.timeout(120):
+        while (values := await values_of(cache)) is None:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.05)
+    assert set(values.values()) == {1, 2}
+    await cache.aclose()
+
+
+async def values_of(cache: RedisCacheRepository) -> dict[str, object] | None:
+    with contextlib.suppress(UnavailableError):
+        return await cache.get_many(KEYS)
+    return None
+
+
+async def test_when_every_server_has_a_new_address_the_name_in_the_url_leads_to_them(
+    nodes, tmp_path_factory, form_cluster, proxy_to
+):
+    proxy = await proxy_to(nodes[0].url())
+    keyspace = Keyspace(
+        KeyspaceSettings(
+            url=f"redis://127.0.0.1:{proxy.port}", namespace="test:moved-house", cluster=True
+        )
+    )
+    cache = RedisCacheRepository(keyspace)
+    await cache.set_many(dict.fromkeys(KEYS, 1))
+    folder = tmp_path_factory.mktemp("second-cluster")
+    with contextlib.ExitStack() as started:
+        others = [
+            started.enter_context(
+                ThrowawayValkey(folder / str(number), config=["cluster-enabled yes"])
+            )
+            for number in range(3)
+        ]
+        await asyncio.to_thread(form_cluster, others)
+        proxy.lead_to(others[0].url())
+        for node in nodes:
+            await asyncio.to_thread(node.kill)
+
+        failures = []
+        async with asyncio.timeout(120):
+            while len(failures) < 10:
+                try:
+                    await cache.set_many(dict.fromkeys(KEYS, 2))
+                    break
+                except (UnavailableError, OutcomeUnknownError) as failure:
+                    failures.append(failure)
+                    await asyncio.sleep(0.3)
+
+        assert len(failures) <= 2
+        assert await cache.get_many(KEYS) == dict.fromkeys(KEYS, 2)
+        await cache.aclose()
+        await keyspace.aclose()
+
+
+async def test_a_key_of_a_slot_that_is_being_moved_is_found_where_it_is(nodes, keyspace):
+    cache = RedisCacheRepository(keyspace)
+    await cache.set("probe", 1)
+    admins = [redis.Redis(host=node.host, port=node.port) for node in nodes]
+    ids = [str(admin.cluster("myid"), "ascii") for admin in admins]
+    slot = admins[0].cluster("keyslot", "test:cluster:moving")
+    source = next(number for number, admin in enumerate(admins) if serves(admin, ids[number], slot))
+    target = (source + 1) % 3
+    move = ("CLUSTER", "SETSLOT", slot)
+    admins[target].execute_command(*move, "IMPORTING", ids[source])
+    admins[source].execute_command(*move, "MIGRATING", ids[target])
+
+    assert await cache.increment("moving") == 1
+    assert await cache.increment("moving") == 2
+    assert await cache.get("moving") == 2
+
+    assert admins[source].cluster("countkeysinslot", slot) == 0
+    assert admins[target].cluster("countkeysinslot", slot) == 1
+    for number in (target, source, 3 - target - source):
+        admins[number].execute_command(*move, "NODE", ids[target])
+    assert await cache.get("moving") == 2
+    for admin in admins:
+        admin.close()
+    await cache.aclose()
+
+
+def test_the_slot_of_a_key_is_that_of_its_hash_tag(nodes):
+    with redis.Redis(host=nodes[0].host, port=nodes[0].port) as admin:
+        for key in ("", "key", "a{b}c", "a{}c", "{a", "a}b{c}d{e}", "{{a}}", "täg{ü}", "x" * 2000):
+            assert slot_of(key) == admin.cluster("keyslot", key), key
 
 
 async def test_a_trip_to_a_cluster_that_is_late_is_told_as_timed_out(cluster_urls, trips):

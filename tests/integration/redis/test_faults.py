@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from test_coordinator_data_adapter.adapters.redis import (
     Keyspace,
     KeyspaceSettings,
+    RedisBackend,
     RedisCacheRepository,
     RedisServiceDiscoveryRepository,
 )
@@ -29,7 +30,7 @@ from test_coordinator_data_adapter.errors import (
 )
 from test_coordinator_data_adapter.resilience.observation import Hooks, PoolUse
 from test_coordinator_data_adapter.testing.builders import a_service
-from test_coordinator_data_adapter.testing.servers import ThrowawayValkey
+from test_coordinator_data_adapter.testing.servers import ThrowawayValkey, system_redis_program
 
 DEADLINE = 0.4
 IMPATIENT = dict.fromkeys(("pool_timeout", "connect_timeout", "socket_timeout"), DEADLINE)
@@ -234,19 +235,6 @@ async def test_a_connection_that_died_unnoticed_costs_what_may_be_repeated_nothi
     assert keyspace.pool_use().open == 1
 
 
-async def test_a_trip_that_was_sent_again_is_told_as_such(server, watched, trips):
-    cache, _ = repositories(watched())
-    await cache.set("key", 1)
-    hang_up(server)
-
-    await cache.set("key", 2)
-
-    assert [(trip.command, trip.retries, trip.error) for trip in trips] == [
-        ("SET", 0, None),
-        ("SET", 1, None),
-    ]
-
-
 async def test_trips_that_are_late_are_told_as_timed_out_with_how_long_they_waited(
     server, watched, trips
 ):
@@ -441,28 +429,143 @@ async def test_closing_ends_a_write_that_is_still_connecting_and_nothing_is_appl
     assert await repositories(keyspace)[0].get("key") is None
 
 
-async def test_what_may_not_be_repeated_is_unknown_on_a_connection_that_died_unnoticed(
-    server, keyspace
-):
-    cache, _ = repositories(keyspace)
-    await cache.set("counter", 1)
+async def test_a_request_that_was_sent_again_is_told_as_such(relay, server, trips):
+    url = server.url().replace(str(server.port), str(relay.port))
+    through = Keyspace(settings_of(server, url=url), hooks_at=lambda _: Hooks(trips.append))
+    cache, _ = repositories(through)
+    await cache.set("key", 1)
 
-    for call in [
-        lambda: cache.increment("counter"),
-        lambda: cache.delete("counter"),
-    ]:
-        await keyspace.probe()
-        hang_up(server)
-        with pytest.raises(OutcomeUnknownError):
-            await call()
+    async def step() -> None:
+        pass
 
-    assert await cache.get("counter") == 1
+    relay.loses_the_next_answer = step
+    await cache.set("key", 2)
+
+    assert [(trip.command, trip.retries, trip.error) for trip in trips] == [
+        ("SET", 0, None),
+        ("SET", 1, None),
+    ]
+    await through.aclose()
 
 
 def hang_up(server: ThrowawayValkey) -> None:
     """Cut all connections while the loop has no turn to notice."""
     with redis.Redis(host=server.host, port=server.port) as blocking:
         blocking.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+class IdleConnections:
+    """Idle connections that die: no call may pay for it, or one at the most."""
+
+    async def test_what_must_not_be_repeated_is_certain_after_a_connection_died_unnoticed(
+        self, server, keyspace
+    ):
+        cache, services = repositories(keyspace)
+        await services.register(a_service(service_id="s"))
+
+        for number in range(1, 21):
+            await keyspace.probe()
+            hang_up(server)
+            assert await cache.increment("counter") == number
+        await cache.set("key", 1)
+        hang_up(server)
+        assert await cache.delete("key")
+        hang_up(server)
+        assert await services.deregister("s")
+        assert await cache.get("counter") == 20
+
+    async def test_connections_that_a_firewall_dropped_while_they_were_idle_cost_no_call(
+        self, server, proxy_to, outcome
+    ):
+        proxy = await proxy_to(server.url())
+        keyspace = Keyspace(
+            settings_of(server, url=f"redis://127.0.0.1:{proxy.port}", pool_size=10)
+        )
+        cache, _ = repositories(keyspace)
+        await connected(keyspace, 10)
+        proxy.drop()
+        await asyncio.sleep(1.1)
+
+        ended = await asyncio.gather(
+            *(outcome(cache.increment("counter")) for _ in range(10)),
+            *(outcome(cache.set(f"key-{number}", number)) for number in range(10)),
+        )
+
+        assert sorted(answer for answer, _ in ended[:10]) == list(range(1, 11))
+        assert {answer for answer, _ in ended[10:]} == {True}
+        await keyspace.aclose()
+
+    async def test_after_one_idle_connection_proved_dead_the_others_are_verified_before_use(
+        self, server, proxy_to
+    ):
+        proxy = await proxy_to(server.url())
+        keyspace = Keyspace(
+            settings_of(
+                server, url=f"redis://127.0.0.1:{proxy.port}", pool_size=10, socket_timeout=0.5
+            )
+        )
+        cache, _ = repositories(keyspace)
+        await connected(keyspace, 10)
+        proxy.drop()
+
+        failures: list[AdapterError] = []
+        for _ in range(10):
+            try:
+                await cache.increment("counter")
+            except OutcomeUnknownError as failure:
+                failures.append(failure)
+
+        assert len(failures) <= 1
+        assert await cache.get("counter") == 10 - len(failures)
+        await keyspace.aclose()
+
+    async def test_connections_that_are_fine_are_kept_however_long_they_were_idle(
+        self, server, proxy_to
+    ):
+        proxy = await proxy_to(server.url())
+        keyspace = Keyspace(settings_of(server, url=f"redis://127.0.0.1:{proxy.port}"))
+        await connected(keyspace, 4)
+        await asyncio.sleep(1.1)
+
+        await asyncio.gather(*(keyspace.probe() for _ in range(4)))
+
+        assert proxy.connections == 4
+        await keyspace.aclose()
+
+    async def test_a_server_with_as_many_clients_as_it_may_have_is_named_as_the_cause(
+        self, server, keyspace, admin
+    ):
+        cache, _ = repositories(keyspace)
+        settings = settings_of(server)
+        await admin.execute_command("CONFIG", "SET", "maxclients", "1")
+
+        for _ in range(5):
+            for call in (
+                keyspace.probe,
+                lambda: cache.increment("counter"),
+                lambda: cache.set("key", 1),
+                RedisBackend(settings).open,
+            ):
+                with pytest.raises(OverloadedError, match="maxclients") as refused:
+                    await call()
+                assert refused.value.outcome == "not_applied"
+
+        await admin.execute_command("CONFIG", "SET", "maxclients", "100")
+        assert await cache.get("counter") is None
+
+
+class TestIdleConnections(IdleConnections):
+    pass
+
+
+class TestIdleConnectionsOnRedis7(IdleConnections):
+    @pytest.fixture
+    def server(self, server_folder):
+        program = system_redis_program()
+        if program is None:
+            pytest.skip("no redis-server is installed on this machine")
+        with ThrowawayValkey(server_folder, program=program) as server:
+            yield server
 
 
 async def test_a_count_is_never_repeated(server, keyspace, admin):

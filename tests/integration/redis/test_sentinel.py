@@ -191,3 +191,68 @@ async def test_what_the_sentinels_do_not_know_or_grant_is_told(watched):
 
     await unknown.aclose()
     await denied.aclose()
+
+
+def misled(watched, folder, place, **config):
+    """A Sentinel that announces something else than the primary, and goes on doing so."""
+    host, port = place
+    watching = [
+        f"sentinel monitor service {host} {port} 1",
+        "sentinel down-after-milliseconds service 600000",
+    ]
+    return ThrowawayValkey(folder, is_sentinel=True, config=watching, **config)
+
+
+async def test_a_sentinel_that_announces_a_replica_is_not_believed(watched, tmp_path_factory):
+    replica = (watched.replica.host, watched.replica.port)
+    with misled(watched, tmp_path_factory.mktemp("lagging"), replica) as lagging:
+        places = (
+            f"{lagging.host}:{lagging.port},{watched.sentinels[1].host}:{watched.sentinels[1].port}"
+        )
+        both = Keyspace(
+            watched.settings(
+                url=f"redis+sentinel://user:pw@{places}/service",
+                sentinel_username=None,
+                sentinel_password=None,
+            )
+        )
+        alone = Keyspace(
+            watched.settings(
+                url=f"redis+sentinel://user:pw@{lagging.host}:{lagging.port}/service",
+                sentinel_username=None,
+                sentinel_password=None,
+            )
+        )
+        cache = RedisCacheRepository(both)
+
+        await asyncio.gather(*(cache.set(f"key-{number}", number) for number in range(10)))
+        with pytest.raises(UnavailableError, match=f"{replica[1]}.*is a replica"):
+            await alone.probe()
+
+        assert len(await cache.keys()) == 10
+        await cache.flush_all()
+        await both.aclose()
+        await alone.aclose()
+
+
+async def test_an_announced_address_that_leads_nowhere_is_named(watched, tmp_path_factory):
+    with misled(watched, tmp_path_factory.mktemp("nowhere"), ("127.0.0.1", 1)) as nowhere:
+        keyspace = Keyspace(
+            watched.settings(
+                url=f"redis+sentinel://user:pw@{nowhere.host}:{nowhere.port}/service",
+                sentinel_username=None,
+                sentinel_password=None,
+            )
+        )
+        with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1, which a Sentinel announces"):
+            await keyspace.probe()
+        await keyspace.aclose()
+
+
+async def test_sentinels_that_do_not_answer_are_told_apart_from_a_missing_primary(watched):
+    keyspace = Keyspace(
+        watched.settings(url="redis+sentinel://user:pw@127.0.0.1:1,127.0.0.1:2/service")
+    )
+    with pytest.raises(UnavailableError, match="no Sentinel answers"):
+        await keyspace.probe()
+    await keyspace.aclose()

@@ -24,14 +24,15 @@ from test_coordinator_data_adapter.adapters.redis import (
     Keyspace,
     KeyspaceSettings,
     RedisCacheRepository,
-    Tls,
 )
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConfigurationError,
+    OutcomeUnknownError,
     UnavailableError,
 )
 from test_coordinator_data_adapter.testing.servers import ThrowawayValkey, system_redis_program
+from test_coordinator_data_adapter.tls import TlsSettings
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,10 @@ def url(encrypted_server) -> str:
     return encrypted_server()
 
 
+def verified_by(ca_file: Path, *, certificate: Path | None = None) -> TlsSettings:
+    return TlsSettings(mode="verify-full", root_certificate=ca_file, certificate=certificate)
+
+
 async def refusal(settings: KeyspaceSettings) -> AdapterError:
     """What a first question ends with."""
     keyspace = Keyspace(settings)
@@ -106,7 +111,7 @@ async def refusal(settings: KeyspaceSettings) -> AdapterError:
 
 
 async def test_a_server_with_a_trusted_certificate_is_spoken_to(url, ca_file):
-    keyspace = Keyspace(KeyspaceSettings(url=url, namespace="test:tls", tls=Tls(ca_file=ca_file)))
+    keyspace = Keyspace(KeyspaceSettings(url=url, namespace="test:tls", tls=verified_by(ca_file)))
     cache = RedisCacheRepository(keyspace)
 
     await cache.set("key", {"large": "x" * 200_000})
@@ -128,7 +133,7 @@ async def test_a_certificate_of_another_host_is_refused(encrypted_server, ca_fil
     elsewhere = encrypted_server("elsewhere.example")
 
     error = await refusal(
-        KeyspaceSettings(url=elsewhere, namespace="test:tls", tls=Tls(ca_file=ca_file))
+        KeyspaceSettings(url=elsewhere, namespace="test:tls", tls=verified_by(ca_file))
     )
 
     assert type(error) is ConfigurationError
@@ -136,7 +141,7 @@ async def test_a_certificate_of_another_host_is_refused(encrypted_server, ca_fil
 
 async def test_a_client_shows_its_own_certificate(encrypted_server, ca_file, client_file):
     strict = encrypted_server(wants_clients="yes")
-    tls = Tls(ca_file=ca_file, cert_file=client_file)
+    tls = verified_by(ca_file, certificate=client_file)
     keyspace = Keyspace(KeyspaceSettings(url=strict, namespace="test:tls", tls=tls))
 
     await keyspace.probe()
@@ -151,7 +156,7 @@ async def test_a_client_without_a_certificate_is_not_served_where_one_is_wanted(
 
     # In TLS 1.3 the server says no after the handshake, and may hang up before that arrives:
     # whether it is a matter of configuration cannot always be told.
-    await refusal(KeyspaceSettings(url=strict, namespace="test:tls", tls=Tls(ca_file=ca_file)))
+    await refusal(KeyspaceSettings(url=strict, namespace="test:tls", tls=verified_by(ca_file)))
 
 
 async def test_an_unencrypted_client_is_not_served(url):
@@ -165,14 +170,14 @@ async def test_a_server_without_tls_is_not_spoken_to_in_the_clear(redis_server, 
 
     await refusal(
         KeyspaceSettings(
-            url=encrypted, namespace="test:tls", tls=Tls(ca_file=ca_file), connect_timeout=0.5
+            url=encrypted, namespace="test:tls", tls=verified_by(ca_file), connect_timeout=0.5
         )
     )
 
 
-@pytest.mark.parametrize("name", ["ca_file", "cert_file"])
+@pytest.mark.parametrize("name", ["root_certificate", "certificate"])
 def test_a_certificate_that_cannot_be_read_is_a_matter_of_configuration(tmp_path, name):
-    tls = Tls(**{name: tmp_path / "missing.pem"})
+    tls = TlsSettings(mode="verify-full", **{name: tmp_path / "missing.pem"})
 
     with pytest.raises(ConfigurationError, match="redis_tls_"):
         Keyspace(KeyspaceSettings(url="rediss://127.0.0.1", namespace="test:tls", tls=tls))
@@ -182,10 +187,11 @@ WITH_A_TERMINAL = """
 import fcntl, sys, termios
 from pathlib import Path
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from test_coordinator_data_adapter.adapters.redis import Keyspace, KeyspaceSettings, Tls
+from test_coordinator_data_adapter.adapters.redis import Keyspace, KeyspaceSettings
 from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.tls import TlsSettings
 try:
-    tls = Tls(cert_file=Path(sys.argv[1]), key_file=Path(sys.argv[2]))
+    tls = TlsSettings("verify-full", None, Path(sys.argv[1]), Path(sys.argv[2]))
     Keyspace(KeyspaceSettings(url="rediss://127.0.0.1", namespace="n", tls=tls))
 except ConfigurationError as refused:
     print(refused)
@@ -217,6 +223,40 @@ def test_an_encrypted_key_is_refused_and_nobody_at_a_terminal_is_asked(
     assert told.stderr == ""
 
 
+@pytest.mark.parametrize("topology", ["one server", "cluster"])
+async def test_a_reply_that_was_garbled_leaves_the_outcome_of_a_write_unknown(
+    encrypted_server, ca_file, proxy_to, topology
+):
+    cluster = topology == "cluster"
+    config = ["cluster-enabled yes", "tls-cluster yes"] if cluster else []
+    direct = encrypted_server(config=config).rpartition("/")[0]
+    proxy = await proxy_to(direct)
+    async with Redis.from_url(direct, ssl_ca_certs=str(ca_file)) as admin:
+        if cluster:
+            await admin.execute_command("CONFIG", "SET", "cluster-announce-tls-port", proxy.port)
+            await admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    keyspace = Keyspace(
+        KeyspaceSettings(
+            url=f"rediss://127.0.0.1:{proxy.port}",
+            namespace="test:garbled",
+            tls=verified_by(ca_file),
+            cluster=cluster,
+        )
+    )
+    cache = RedisCacheRepository(keyspace)
+    await until_answered(keyspace)
+
+    proxy.alters = lambda reply: reply[:-1] + bytes([reply[-1] ^ 1])
+    with pytest.raises(OutcomeUnknownError):
+        await cache.increment("counter")
+    assert await cache.get("counter") == 1
+    proxy.alters = lambda reply: reply[:-1] + bytes([reply[-1] ^ 1])
+    assert await cache.get("counter") == 1
+
+    await cache.aclose()
+    await keyspace.aclose()
+
+
 async def test_a_cluster_is_spoken_to_encrypted(encrypted_server, ca_file):
     url = encrypted_server(config=["cluster-enabled yes", "tls-cluster yes"])
     async with Redis.from_url(url, ssl_ca_certs=str(ca_file)) as admin:
@@ -225,7 +265,7 @@ async def test_a_cluster_is_spoken_to_encrypted(encrypted_server, ca_file):
         KeyspaceSettings(
             url=url.rpartition("/")[0],
             namespace="test:tls",
-            tls=Tls(ca_file=ca_file),
+            tls=verified_by(ca_file),
             cluster=True,
         )
     )

@@ -136,6 +136,34 @@ def test_what_a_person_has_to_mend_is_a_matter_of_configuration(error):
     assert type(translate(error, phase=Phase.CONNECTING, writes=False)) is ConfigurationError
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLError("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"),
+        wrapped(exceptions.ConnectionError("Error 1"), ssl.SSLCertVerificationError()),
+    ],
+    ids=repr,
+)
+def test_a_failure_of_tls_after_a_request_was_sent_leaves_its_outcome_unknown(error):
+    assert type(translate(error, phase=Phase.SENT, writes=True)) is OutcomeUnknownError
+    assert type(translate(error, phase=Phase.SENT, writes=False)) is UnavailableError
+
+
+@pytest.mark.parametrize("phase", [Phase.CONNECTING, Phase.SENT])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ERR max number of clients reached",
+        "ERR max number of clients + cluster connections reached",
+    ],
+)
+def test_a_server_that_takes_no_more_clients_is_overload(text, phase):
+    error = translate(replied(text), phase=phase, writes=True)
+
+    assert type(error) is OverloadedError
+    assert "maxclients" in str(error)
+
+
 def test_a_value_of_another_kind_is_not_ours():
     error = replied("WRONGTYPE Operation against a key holding the wrong kind of value")
 

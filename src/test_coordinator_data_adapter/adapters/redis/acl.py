@@ -41,6 +41,7 @@ COMMANDS: Final = (
 AUTH and HELLO come before there is a user: nobody needs a right for them.
 """
 
+# redis-py's own client, which callers may ask for, sends COMMAND.
 _CLUSTER: Final = ("asking", "cluster|slots", "command")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -13,7 +12,7 @@ from test_coordinator_data_adapter.adapters.redis.read_cache import RedisReadCac
 from test_coordinator_data_adapter.adapters.redis.service_discovery import (
     RedisServiceDiscoveryRepository,
 )
-from test_coordinator_data_adapter.errors import AdapterError, UnavailableError
+from test_coordinator_data_adapter.errors import UnavailableError
 from test_coordinator_data_adapter.models.values import JsonValue
 from test_coordinator_data_adapter.resilience.observation import HooksAt, no_hooks
 
@@ -44,7 +43,6 @@ class OpenRedis:
         self.cache = RedisCacheRepository(keyspace)
         self.services = RedisServiceDiscoveryRepository(keyspace)
         self.read_cache = RedisReadCache(keyspace)
-        self.version: str | None = None
 
     async def aclose(self) -> None:
         await self.cache.aclose()
@@ -90,8 +88,6 @@ class RedisBackend:
         opened = OpenRedis(Keyspace(self._settings, hooks_at=self._hooks_at))
         try:
             await opened.keyspace.probe()
-            with suppress(AdapterError):  # telling its version is a right of its own
-                opened.version = await opened.keyspace.server_version()
         except BaseException:
             await opened.aclose()
             raise
@@ -122,7 +118,8 @@ class RedisBackend:
             AdapterError: Redis does not answer as it should.
         """
         await self.opened.keyspace.probe()
-        return {"server_version": self.opened.version}
+        greeting = self.opened.keyspace.greeting
+        return {"server_version": greeting.version, "role": greeting.role}
 
     async def answers(self) -> bool:
         """Whether Redis answers on another connection while those of the pool are in use."""

@@ -17,6 +17,7 @@ from test_coordinator_data_adapter.adapters.redis.opening import open_route
 from test_coordinator_data_adapter.adapters.redis.pattern import escaped
 from test_coordinator_data_adapter.adapters.redis.route import (
     Command,
+    Greeting,
     Nature,
     Node,
     Reply,
@@ -111,6 +112,11 @@ class Keyspace:
         """When Redis last answered anything, on the clock of `time.monotonic`."""
         return self._route.answered_at
 
+    @property
+    def greeting(self) -> Greeting:
+        """What the server said about itself when it was asked last; nothing on a cluster."""
+        return self._route.greeting
+
     def pool_use(self) -> PoolUse:
         """How much of the limit is taken at the moment."""
         return self._route.pool_use()
@@ -136,20 +142,6 @@ class Keyspace:
         except DRIVER_ERRORS:
             return False
         return True
-
-    async def server_version(self) -> str | None:
-        """The server's version, in one trip; None where it is not told, as by a cluster.
-
-        It needs no right of its own: no user needs one for HELLO, which INFO would need.
-        """
-        if self._route.spreads:
-            return None
-        greeting = await self.call(("HELLO",), READ)
-        if not isinstance(greeting, list):
-            return None
-        told = cast("list[object]", greeting)
-        version = dict(zip(told[::2], told[1::2], strict=False)).get(b"version")
-        return version.decode() if isinstance(version, bytes) else None
 
     async def call(
         self,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
-from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import (
@@ -20,19 +18,15 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    MasterNotFoundError,
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-)
+from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import NoBackoff
 
-from test_coordinator_data_adapter.adapters.redis.acl import COMMANDS
 from test_coordinator_data_adapter.adapters.redis.address import Address, KeyspaceSettings
-from test_coordinator_data_adapter.adapters.redis.connections import Connections
+from test_coordinator_data_adapter.adapters.redis.cluster import ClusterTransport
+from test_coordinator_data_adapter.adapters.redis.connection import ServerConnection, connected
 from test_coordinator_data_adapter.adapters.redis.route import Route
-from test_coordinator_data_adapter.adapters.redis.shards import Shards
+from test_coordinator_data_adapter.adapters.redis.sentinel import PrimaryConnector, Sentinels
+from test_coordinator_data_adapter.adapters.redis.server import ServerTransport
 from test_coordinator_data_adapter.errors import ConfigurationError
 
 __all__ = ["Opened", "open_route"]
@@ -50,7 +44,7 @@ class Opened:
 
     route: Route
     client: Redis | RedisCluster
-    sentinel: Sentinel | None = None
+    sentinel: Sentinels | None = None
 
     async def aclose(self) -> None:
         """Close everything."""
@@ -69,42 +63,37 @@ def open_route(settings: KeyspaceSettings, address: Address) -> Opened:
     context = None if address.tls is None else address.tls.context("redis_tls")
     if address.topology == "cluster":
         return _cluster(settings, address, context)
-    common: dict[str, Any] = {
+    options = _options(settings, address, context)
+    if address.topology == "sentinel":
+        return _sentinel(settings, address, context, options)
+    kind: type[AbstractConnection] = Connection if context is None else _TlsConnection
+    if address.path is not None:
+        kind, options["path"] = UnixDomainSocketConnection, address.path
+    else:
+        options["host"], options["port"] = address.nodes[0]
+    pool = ConnectionPool(connection_class=kind, max_connections=settings.pool_size, **options)
+    return Opened(_server(settings, lambda: connected(kind(**options))), Redis.from_pool(pool))
+
+
+def _options(
+    settings: KeyspaceSettings, address: Address, context: ssl.SSLContext | None
+) -> dict[str, Any]:
+    """What connections to the servers that hold the keys are made with."""
+    tls = {} if context is None else {"tls_context": context}
+    return {
         "db": address.database,
         "username": address.username,
         "password": address.password,
         **_never_retry(settings.connect_timeout),
+        **tls,
     }
-    sentinel: Sentinel | None = None
-    pool: ConnectionPool
-    if address.topology == "sentinel":
-        sentinel = _sentinel(settings, address, context)
-        kind: type[AbstractConnection] = SentinelManagedConnection
-        if context is not None:
-            kind, common["tls_context"] = _SentinelTlsConnection, context
-        pool = SentinelConnectionPool(  # type: ignore[no-untyped-call] # redis-py's gap
-            address.service,
-            sentinel,
-            connection_class=kind,
-            max_connections=settings.pool_size,
-            **common,
-        )
-    else:
-        kind = Connection
-        if address.path is not None:
-            kind, common["path"] = UnixDomainSocketConnection, address.path
-        else:
-            common["host"], common["port"] = address.nodes[0]
-        if context is not None:
-            kind, common["tls_context"] = _TlsConnection, context
-        pool = ConnectionPool(connection_class=kind, max_connections=settings.pool_size, **common)
-    client: Redis = Redis.from_pool(pool)
-    return Opened(_connections(settings, pool.make_connection), client, sentinel)
 
 
-def _connections(settings: KeyspaceSettings, make: Callable[[], AbstractConnection]) -> Connections:
-    return Connections(
-        make,
+def _server(
+    settings: KeyspaceSettings, connect: Callable[[], Awaitable[ServerConnection]]
+) -> ServerTransport:
+    return ServerTransport(
+        connect,
         size=settings.pool_size,
         pool_timeout=settings.pool_timeout,
         connect_timeout=settings.connect_timeout,
@@ -124,9 +113,12 @@ def _never_retry(connect_timeout: float) -> dict[str, Any]:
 
 
 def _sentinel(
-    settings: KeyspaceSettings, address: Address, context: ssl.SSLContext | None
-) -> Sentinel:
-    # Asked one after the other: a frozen one must leave time for the next.
+    settings: KeyspaceSettings,
+    address: Address,
+    context: ssl.SSLContext | None,
+    options: dict[str, Any],
+) -> Opened:
+    # Asked one after the other: a frozen one must leave time for the next, and for connecting.
     each = settings.connect_timeout / (len(address.nodes) + 1)
     asked: dict[str, Any] = {
         "driver_info": None,
@@ -137,11 +129,25 @@ def _sentinel(
         "username": settings.sentinel_username,
         "password": settings.sentinel_password,
     }
-    sentinel = _Sentinels(asked)
-    sentinel.sentinels = [
-        Redis.from_pool(_sentinel_pool(host, port, context, asked)) for host, port in address.nodes
-    ]
-    return sentinel
+    sentinels = Sentinels(
+        [Redis.from_pool(_sentinel_pool(*node, context, asked)) for node in address.nodes], asked
+    )
+    service = address.service or ""
+    kind = Connection if context is None else _TlsConnection
+    connector = PrimaryConnector(
+        service,
+        sentinels,
+        lambda server: kind(host=server[0], port=server[1], **options),
+        connect_timeout=settings.connect_timeout,
+    )
+    pool = SentinelConnectionPool(  # type: ignore[no-untyped-call] # redis-py's gap
+        service,
+        sentinels,
+        connection_class=SentinelManagedConnection if context is None else _SentinelTlsConnection,
+        max_connections=settings.pool_size,
+        **options,
+    )
+    return Opened(_server(settings, connector.connect), Redis.from_pool(pool), sentinels)
 
 
 def _sentinel_pool(
@@ -164,6 +170,7 @@ def _cluster(
     client = RedisCluster(
         startup_nodes=nodes,
         driver_info=None,
+        dynamic_startup_nodes=False,  # else the configured names are forgotten
         health_check_interval=0,
         max_connections=2 * settings.pool_size,
         password=address.password,
@@ -181,20 +188,16 @@ def _cluster(
         for node in client.nodes_manager.startup_nodes.values():
             node.connection_class = _TlsConnection
             node.connection_kwargs["tls_context"] = context
-    for command in COMMANDS:
-        client.set_response_callback(command.upper(), _as_it_came)
-    route = Shards(
-        client,
-        size=settings.pool_size,
-        pool_timeout=settings.pool_timeout,
-        connect_timeout=settings.connect_timeout,
-        socket_timeout=settings.socket_timeout,
+    options = _options(settings, address, context)
+    kind = Connection if context is None else _TlsConnection
+
+    def transport_to(host: str, port: int) -> ServerTransport:
+        return _server(settings, lambda: connected(kind(host=host, port=port, **options)))
+
+    transport = ClusterTransport(
+        transport_to, address.nodes, connect_timeout=settings.connect_timeout
     )
-    return Opened(route, client)
-
-
-def _as_it_came(response: object, **_options: object) -> Any:
-    return response
+    return Opened(transport, client)
 
 
 class _TlsConnection(SSLConnection):
@@ -212,45 +215,3 @@ class _TlsConnection(SSLConnection):
 
 class _SentinelTlsConnection(SentinelManagedConnection, _TlsConnection):
     """The same to a primary that Sentinels find."""
-
-
-_Primaries: TypeAlias = dict[str, dict[str, Any]]
-
-
-class _Sentinels(Sentinel):
-    """Asked by one connection at a time, the one that answered last first.
-
-    redis-py's own search loses a Sentinel when two connections reorder its list at once, and
-    takes a wrong password for an outage.
-    """
-
-    def __init__(self, asked: dict[str, Any]) -> None:
-        super().__init__((), sentinel_kwargs=asked)  # type: ignore[no-untyped-call] # pyright: ignore[reportUnknownMemberType] # redis-py's gap
-        self._asking = asyncio.Lock()
-
-    async def discover_master(self, service_name: str) -> tuple[str, int]:
-        async with self._asking:
-            return await self._discover(service_name)
-
-    async def _discover(self, service: str) -> tuple[str, int]:
-        failures: list[Exception] = []
-        answers = unknown = 0
-        for sentinel in tuple(self.sentinels):
-            try:
-                known = cast("_Primaries", await sentinel.sentinel_masters())
-            except (exceptions.ConnectionError, exceptions.TimeoutError) as failure:
-                failures.append(failure)
-                continue
-            answers += 1
-            state = known.get(service)
-            unknown += state is None
-            if state and not state["is_sdown"] and not state["is_odown"] and state["is_master"]:
-                self.sentinels.remove(sentinel)
-                self.sentinels.insert(0, sentinel)
-                return str(state["ip"]), int(state["port"])
-        if answers == unknown > 0:
-            raise ConfigurationError(
-                "the Sentinels know no such service: check the name that ends redis_url"
-            )
-        denied = (error for error in failures if isinstance(error, exceptions.AuthenticationError))
-        raise MasterNotFoundError from next(denied, None)

@@ -11,7 +11,7 @@ from redis import exceptions
 
 from test_coordinator_data_adapter.resilience.observation import PoolUse
 
-__all__ = ["Command", "Nature", "Node", "Reply", "Route", "Stopwatch"]
+__all__ = ["Command", "Greeting", "Nature", "Node", "Reply", "Route", "Stopwatch"]
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 """The name of a command and its arguments."""
@@ -35,6 +35,19 @@ class Nature:
 
     writes: bool
     repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a server says about itself; None where it does not.
+
+    Attributes:
+        role: "master" or "replica".
+        version: such as "7.0.15".
+    """
+
+    role: str | None = None
+    version: str | None = None
 
 
 class Stopwatch:
@@ -74,8 +87,15 @@ class Route(Protocol):
         """Whether keys live on several servers, so that one command takes one key."""
         ...
 
-    answered_at: float
-    """When a trip last came back, on the clock of `time.monotonic`."""
+    @property
+    def answered_at(self) -> float:
+        """When a server last replied, on the clock of `time.monotonic`."""
+        ...
+
+    @property
+    def greeting(self) -> Greeting:
+        """What the server said about itself last."""
+        ...
 
     def pool_use(self) -> PoolUse:
         """How much of the limit is taken."""

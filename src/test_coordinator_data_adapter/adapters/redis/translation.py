@@ -77,6 +77,11 @@ def translate(error: BaseException, *, phase: Phase, writes: bool) -> AdapterErr
             "no connection to Redis became free in time: call less at once, or raise"
             " redis_pool_size or redis_pool_timeout"
         )
+    if any(map(_is_max_clients, _chain(error))):
+        return OverloadedError(
+            "Redis accepts no more connections, its maxclients limit is reached: close unused"
+            " connections, raise maxclients, or lower redis_pool_size or the number of processes"
+        )
     for cause in _chain(error):
         refused = _refused(cause, phase)
         if refused is not None:
@@ -99,12 +104,24 @@ def _refused(error: BaseException, phase: Phase) -> AdapterError | None:
         return _not_now("LOADING")
     if isinstance(error, exceptions.ResponseError):
         return _replied(code_of(error), phase)
-    if isinstance(error, ssl.SSLError) and not isinstance(error, _CUT):
+    # Once a request was sent, a record that cannot be decrypted says nothing about its outcome.
+    is_tls_failure = isinstance(error, ssl.SSLError) and not isinstance(error, _CUT)
+    if is_tls_failure and phase is Phase.CONNECTING:
         return ConfigurationError(
             "no encrypted connection to Redis came about: check redis_tls_ca, the host name in"
             " the server's certificate, redis_tls_cert, and that the port speaks TLS"
         )
     return None
+
+
+def _is_max_clients(error: BaseException) -> bool:
+    """Whether a server has refused a connection because it has as many as it may have.
+
+    Redis has no code of its own for this, so that its text is looked at; redis-py has a class of
+    its own for one of the two texts, which is that of all connection errors.
+    """
+    is_reply = isinstance(error, exceptions.ConnectionError | exceptions.ResponseError)
+    return is_reply and "max number of clients" in str(error)
 
 
 def _replied(code: str, phase: Phase) -> AdapterError:

@@ -328,13 +328,13 @@ class ServiceDiscoverySuite(Suite):
     async def test_a_token_leaves_the_registration_of_a_successor(
         self, repository: ServiceDiscoveryRepository
     ) -> None:
-        for id_, replace in (
-            ("one", repository.register),
-            ("two", lambda service: repository.register_with_token(service, "successor")),
-        ):
+        for id_, has_token in (("one", False), ("two", True)):
             await repository.register_with_token(self.made(id_, version="1"), "predecessor")
             successor = self.made(id_, version="2")
-            await replace(successor)
+            if has_token:
+                await repository.register_with_token(successor, "successor")
+            else:
+                await repository.register(successor)
 
             for token in ("predecessor-", "pre", "predecessor"):
                 assert await repository.deregister_with_token(id_, token) is False
