@@ -13,6 +13,15 @@ from test_coordinator_data_adapter.analysis.comparison import (
     holm,
     judge,
 )
+from test_coordinator_data_adapter.analysis.faults import (
+    VacuousReason,
+    active_faults,
+    active_until,
+    has_no_visible_effect,
+    is_active,
+    is_never_recovered,
+    vacuous_reasons,
+)
 from test_coordinator_data_adapter.analysis.percentiles import (
     percentile,
     percentile_interval,
@@ -45,13 +54,19 @@ __all__ = [
     "Steadiness",
     "SteadinessWord",
     "TimesComparison",
+    "VacuousReason",
     "Verdict",
     "VerdictWord",
+    "active_faults",
+    "active_until",
     "compare_rates",
     "compare_times",
     "fisher_exact",
+    "has_no_visible_effect",
     "hodges_lehmann",
     "holm",
+    "is_active",
+    "is_never_recovered",
     "judge",
     "mann_whitney",
     "newcombe_interval",
@@ -61,5 +76,6 @@ __all__ = [
     "smallest_n_with_interval",
     "smallest_p_value",
     "steadiness",
+    "vacuous_reasons",
     "wilson_interval",
 ]

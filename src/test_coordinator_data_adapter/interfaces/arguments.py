@@ -18,6 +18,7 @@ from test_coordinator_data_adapter.models.values import (
     MIN_MOMENT,
     JsonValue,
     copy_json,
+    copy_labels,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "fraction",
     "identifier",
     "integer",
+    "label_pairs",
     "member",
     "members",
     "moment",
@@ -175,6 +177,31 @@ def members(value: object, kind: type[_MemberT], field: str) -> tuple[_MemberT, 
     except ValueError:
         known = ", ".join(kind)
         raise _refused(field, f"must be one or several of: {known}") from None
+
+
+def label_pairs(value: object, field: str) -> tuple[tuple[str, str], ...]:
+    """Labels as a mapping, or as pairs with different keys; returned as pairs, sorted by key."""
+    pairs: list[object]
+    if isinstance(value, Mapping):
+        pairs = list(cast("Mapping[object, object]", value).items())
+    elif isinstance(value, Collection) and not isinstance(value, str | bytes):
+        pairs = list(cast("Collection[object]", value))
+    else:
+        raise _refused(field, "must be a mapping of keys to values")
+    labels: dict[object, object] = {}
+    for pair in pairs:
+        try:
+            key, text = cast("tuple[object, object]", pair)
+            labels.setdefault(key, text)
+        except (TypeError, ValueError):
+            raise _refused(field, "must be a mapping of keys to values") from None
+    if len(labels) < len(pairs):
+        raise _refused(field, "must name each key once")
+    try:
+        return tuple(sorted(copy_labels(labels, field=field).items()))
+    except PydanticCustomError as problem:
+        context = problem.context or {}
+        raise _refused(str(context["path"]), str(context["rule"])) from None
 
 
 def seconds(value: object, field: str) -> float:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from datetime import datetime
 
-from test_coordinator_data_adapter.interfaces.arguments import OneOrMore, integer, member, members
+from test_coordinator_data_adapter.errors import InvalidValueError
+from test_coordinator_data_adapter.interfaces.arguments import (
+    OneOrMore,
+    integer,
+    member,
+    members,
+    moment,
+)
 from test_coordinator_data_adapter.interfaces.queries import ChaosEventQuery
 from test_coordinator_data_adapter.interfaces.stored import StoredRepository
 from test_coordinator_data_adapter.models.chaos_event import ChaosEvent, EventStatus, EventType
 
-__all__ = ["ChaosEventsRepository", "EventChanges"]
+__all__ = ["ChaosEventsRepository", "EventChanges", "recovery_too_late"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,19 +27,36 @@ class EventChanges:
 
     Attributes:
         status: the new status.
-        recovery_time_ms: how long the service took to recover, in milliseconds.
+        recovery_time_ms: how long the service took to recover, in milliseconds; ``recovered_at``
+            becomes ``injected_at`` plus this time.
+        detected_at: when the fault was detected.
 
     Raises:
-        InvalidValueError: no such status, or a recovery time out of range.
+        InvalidValueError: no such status, or a recovery time or a timestamp out of range.
     """
 
     status: EventStatus
     recovery_time_ms: int | None = None
+    detected_at: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", member(self.status, EventStatus, "status"))
         if self.recovery_time_ms is not None:
             integer(self.recovery_time_ms, "recovery_time_ms", least=0)
+        if self.detected_at is not None:
+            object.__setattr__(self, "detected_at", moment(self.detected_at, "detected_at"))
+
+
+def recovery_too_late(event_id: str) -> InvalidValueError:
+    """The error every backend raises when ``recovered_at`` would lie after 9999-12-31."""
+    rule = "must end by 9999-12-31"
+    return InvalidValueError(
+        f"chaos_event {event_id!r}: recovery_time_ms {rule}",
+        entity="chaos_event",
+        id=event_id,
+        field="recovery_time_ms",
+        rule=rule,
+    )
 
 
 class ChaosEventsRepository(StoredRepository[ChaosEvent, ChaosEventQuery]):
@@ -76,6 +101,7 @@ class ChaosEventsRepository(StoredRepository[ChaosEvent, ChaosEventQuery]):
         Raises:
             NotFoundError: there is none with that id.
             ConflictError: its status is another; nothing was applied.
+            InvalidValueError: ``recovered_at`` would lie after 9999-12-31; nothing was applied.
         """
 
     @abstractmethod
@@ -119,17 +145,32 @@ class ChaosEventsRepository(StoredRepository[ChaosEvent, ChaosEventQuery]):
             None if expected is None else members(expected, EventStatus, "expected"),
         )
 
-    async def record_recovery(self, event_id: str, recovery_time_ms: int) -> ChaosEvent:
-        """The service recovered: status RECOVERED, with the time it took in milliseconds.
+    async def record_recovery(
+        self,
+        event_id: str,
+        recovery_time_ms: int,
+        *,
+        detected_at: datetime | None = None,
+    ) -> ChaosEvent:
+        """Record that the service recovered: status RECOVERED, with the time it took.
+
+        ``recovered_at`` becomes ``injected_at`` plus ``recovery_time_ms``.
+
+        Args:
+            event_id: which one.
+            recovery_time_ms: milliseconds from ``injected_at`` to the recovery.
+            detected_at: when the first check missed; None leaves what is stored.
 
         Raises:
             NotFoundError: there is none with that id.
+            InvalidValueError: ``recovered_at`` would lie after 9999-12-31; nothing was applied.
         """
         return await self.transition(
             event_id,
             EventChanges(
                 status=EventStatus.RECOVERED,
                 recovery_time_ms=integer(recovery_time_ms, "recovery_time_ms", least=0),
+                detected_at=detected_at,
             ),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -16,6 +16,7 @@ from test_coordinator_data_adapter.errors import InvalidValueError
 from test_coordinator_data_adapter.interfaces.arguments import (
     OneOrMore,
     identifier,
+    label_pairs,
     members,
     moment,
     text,
@@ -32,6 +33,7 @@ __all__ = [
     "ChaosEventQuery",
     "Condition",
     "Contains",
+    "HasPairs",
     "NotAfter",
     "NotBefore",
     "OneOf",
@@ -64,6 +66,14 @@ class Contains:
 
 
 @dataclass(frozen=True, slots=True)
+class HasPairs:
+    """The field is a mapping and has all of these pairs of key and value."""
+
+    field: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NotBefore:
     """The field holds a time, and it is this one or later."""
 
@@ -79,7 +89,7 @@ class NotAfter:
     moment: datetime
 
 
-Condition = OneOf | Contains | NotBefore | NotAfter
+Condition = OneOf | Contains | HasPairs | NotBefore | NotAfter
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,8 @@ class _Filter:
             return moment(value, name)
         if self.makes is Contains:
             return identifier(value, name)
+        if self.makes is HasPairs:
+            return label_pairs(value, name)
         if self.members_of is not None:
             return members(value, self.members_of, name)
         check = identifier if self.is_id else text
@@ -118,6 +130,10 @@ def _one_text(on: str) -> Any:
 
 def _contains(on: str) -> Any:
     return field(default=None, metadata={"filter": _Filter(Contains, on)})
+
+
+def _has_pairs(on: str) -> Any:
+    return field(default=None, metadata={"filter": _Filter(HasPairs, on)})
 
 
 def _since(on: str) -> Any:
@@ -203,6 +219,8 @@ class TestRunQuery(Query):
         scenario_id: one scenario or several.
         status: one status or several.
         test_environment: where it ran, one or several.
+        labels: labels it carries, as a mapping of keys to values; all of them must be equal. No
+            labels match every run. The query holds them as pairs, sorted by key.
         started_since: started then or later; a run that never started does not match.
         started_until: started then or earlier; a run that never started does not match.
         created_since: recorded then or later.
@@ -212,6 +230,7 @@ class TestRunQuery(Query):
     scenario_id: OneOrMore[str] | None = _one_id("scenario_id")
     status: OneOrMore[RunStatus] | None = _one_of("status", RunStatus)
     test_environment: OneOrMore[str] | None = _one_text("test_environment")
+    labels: Mapping[str, str] | Collection[tuple[str, str]] | None = _has_pairs("labels")
     started_since: datetime | None = _since("started_at")
     started_until: datetime | None = _until("started_at")
     created_since: datetime | None = _since("created_at")

@@ -11,6 +11,7 @@ from test_coordinator_data_adapter.models.entity import Entity
 from test_coordinator_data_adapter.models.values import (
     Id,
     JsonObject,
+    JsonOutput,
     Milliseconds,
     Moment,
     utc_now,
@@ -55,13 +56,20 @@ class ChaosEvent(Entity):
         injected_at: when it was injected, UTC.
         duration_ms: how long it was held in milliseconds, or None.
         status: where it stands.
-        recovery_time_ms: how long the service took to recover in milliseconds, or None.
+        recovery_time_ms: milliseconds from ``injected_at`` to ``recovered_at``, or None.
         created_at: when it was recorded, UTC; never changes once stored.
+        detected_at: the first miss (a check that was not met) after ``injected_at``, UTC; None
+            when no check missed.
+        recovered_at: the first check that was met after the last miss, UTC, or None.
+        recovery_resolution_ms: milliseconds from the last miss to ``recovered_at``: how precise
+            the recovery time is; or None.
+        output: what the injecting action returned: any JSON value of at most 16 KiB (see
+            `truncate_output`), or None.
     """
 
     entity_name: ClassVar[str] = "chaos_event"
     id_field: ClassVar[str] = "event_id"
-    containers: ClassVar[tuple[str, ...]] = ("parameters",)
+    containers: ClassVar[tuple[str, ...]] = ("parameters", "output")
 
     event_id: Id
     run_id: Id
@@ -73,3 +81,7 @@ class ChaosEvent(Entity):
     status: EventStatus
     recovery_time_ms: Milliseconds | None = None
     created_at: Moment = Field(default_factory=utc_now)
+    detected_at: Moment | None = None
+    recovered_at: Moment | None = None
+    recovery_resolution_ms: Milliseconds | None = None
+    output: JsonOutput = None

@@ -8,7 +8,15 @@ from typing import ClassVar
 from pydantic import Field
 
 from test_coordinator_data_adapter.models.entity import Entity
-from test_coordinator_data_adapter.models.values import Id, Moment, Text, utc_now
+from test_coordinator_data_adapter.models.values import (
+    Attempts,
+    Id,
+    Milliseconds,
+    Moment,
+    Number,
+    Text,
+    utc_now,
+)
 
 __all__ = ["AssertionType", "ResultStatus", "TestResult"]
 
@@ -56,7 +64,12 @@ class TestResult(Entity):
         correlation_id: what ties it to other records, or None.
         created_at: when it was recorded, UTC; never changes once stored.
         name: what the assertion is called in every run that checks it, or None.
-        phase: when in the run it was checked ("before", "during", "after"), or None.
+        phase: when in the run it was checked ("before", "during", "after"), or "method" for a
+            probe that ran while the fault was in effect and is no part of the verdict, or None.
+        duration_ms: how long the check took in milliseconds, or None.
+        attempts: how many attempts it took, 1 or more, or None.
+        measured_value: the number behind ``actual_value``, for trends, or None.
+        unit: the unit of ``measured_value``, 1 to 255 characters, or None.
     """
 
     __test__: ClassVar[bool] = False  # pytest collects what is called Test*
@@ -82,3 +95,7 @@ class TestResult(Entity):
     created_at: Moment = Field(default_factory=utc_now)
     name: Text | None = None
     phase: Text | None = None
+    duration_ms: Milliseconds | None = None
+    attempts: Attempts | None = None
+    measured_value: Number | None = None
+    unit: Id | None = None

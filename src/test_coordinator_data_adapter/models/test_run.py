@@ -12,6 +12,7 @@ from test_coordinator_data_adapter.models.values import (
     Id,
     Integer,
     JsonObject,
+    Labels,
     Milliseconds,
     Moment,
     Text,
@@ -59,12 +60,14 @@ class TestRun(Entity):
         error_message: why it did not pass, or None.
         created_at: when it was recorded, UTC; never changes once stored.
         updated_at: when it last changed, UTC; the store keeps it strictly increasing.
+        labels: what was tested: ``version``, ``commit``, ``branch`` ...; at most 32, keys of 1
+            to 63 characters of ``a-z 0-9 . _ / -``, values of 1 to 255 characters.
     """
 
     __test__: ClassVar[bool] = False  # pytest collects what is called Test*
     entity_name: ClassVar[str] = "test_run"
     id_field: ClassVar[str] = "run_id"
-    containers: ClassVar[tuple[str, ...]] = ("configuration_snapshot",)
+    containers: ClassVar[tuple[str, ...]] = ("configuration_snapshot", "labels")
 
     run_id: Id
     scenario_id: Id
@@ -78,3 +81,4 @@ class TestRun(Entity):
     error_message: Text | None = None
     created_at: Moment = Field(default_factory=utc_now)
     updated_at: Moment = Field(default_factory=utc_now)
+    labels: Labels = Field(default_factory=dict)

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeAlias, cast
 
 from pydantic import AwareDatetime, Field, GetCoreSchemaHandler, PlainValidator, WrapValidator
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema, to_json
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_ID_LENGTH",
     "MAX_INTEGER",
+    "MAX_LABELS",
     "MAX_MOMENT",
+    "MAX_OUTPUT_BYTES",
     "MAX_RECORD_BYTES",
     "MIN_MOMENT",
+    "Attempts",
     "Id",
     "Integer",
     "JsonObject",
+    "JsonOutput",
     "JsonValue",
+    "Labels",
     "Milliseconds",
     "Moment",
+    "Number",
     "Port",
     "Rule",
     "Text",
     "copy_json",
+    "copy_labels",
     "json_problem",
+    "truncate_output",
     "utc_now",
 ]
 
@@ -36,6 +45,8 @@ MAX_INTEGER: Final = 2**63 - 1
 MAX_DEPTH: Final = 64
 MAX_ID_LENGTH: Final = 255
 MAX_RECORD_BYTES: Final = 1024 * 1024
+MAX_OUTPUT_BYTES: Final = 16 * 1024
+MAX_LABELS: Final = 32
 MIN_MOMENT: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_MOMENT: Final = datetime(9999, 12, 31, tzinfo=UTC)
 _LONGEST_NAMED_KEY: Final = 64
@@ -102,6 +113,16 @@ def _plainly_texts(column: Sequence[Any]) -> bool:
     return "\0" not in joined
 
 
+def _plainly_integers(least: int) -> Callable[[Sequence[Any]], bool]:
+    return lambda column: (
+        set(map(type, column)) == {int} and min(column) >= least and max(column) <= MAX_INTEGER
+    )
+
+
+def _plainly_numbers(column: Sequence[Any]) -> bool:
+    return set(map(type, column)) == {float} and all(map(math.isfinite, column))
+
+
 def _plainly_moments(column: Sequence[Any]) -> bool:
     return (
         set(map(type, column)) == {datetime}
@@ -132,7 +153,17 @@ Integer = Annotated[
 Milliseconds = Annotated[
     int,
     Field(ge=0, le=MAX_INTEGER),
-    Rule("must be an integer from 0 to 2^63-1 (milliseconds)"),
+    Rule("must be an integer from 0 to 2^63-1 (milliseconds)", _plainly_integers(0)),
+]
+Attempts = Annotated[
+    int,
+    Field(ge=1, le=MAX_INTEGER),
+    Rule("must be an integer from 1 to 2^63-1", _plainly_integers(1)),
+]
+Number = Annotated[
+    float,
+    Field(allow_inf_nan=False),
+    Rule("must be a finite number", _plainly_numbers),
 ]
 Port = Annotated[int, Field(ge=0, le=65535), Rule("must be an integer from 0 to 65535")]
 Moment = Annotated[
@@ -249,3 +280,78 @@ def _json_object(value: object) -> PlainJsonObject:
 
 JsonObject = Annotated[PlainJsonObject, PlainValidator(_json_object)]
 """A dict of JSON values; validating it copies it."""
+
+
+def _json_output(value: object) -> JsonValue:
+    copied = copy_json(value, field="")
+    if len(to_json(copied)) > MAX_OUTPUT_BYTES:
+        raise _problem("", "must be at most 16 KiB as JSON")
+    return copied
+
+
+JsonOutput = Annotated[JsonValue, PlainValidator(_json_output)]
+"""Any JSON value of at most 16 KiB; validating it copies it."""
+
+
+def truncate_output(value: JsonValue) -> JsonValue:
+    """What of a JSON value can be stored as the output of an action.
+
+    Args:
+        value: any JSON value that `copy_json` accepts.
+
+    Returns:
+        A copy of it; of more than 16 KiB the beginning of its JSON text, with an ellipsis.
+
+    Raises:
+        PydanticCustomError: it is no JSON value; its context holds ``path`` and ``rule``.
+    """
+    copied = copy_json(value)
+    text = to_json(copied)
+    if len(text) <= MAX_OUTPUT_BYTES:
+        return copied
+    # As JSON text in turn: each quote and backslash takes two bytes then, a control
+    # character six.
+    beginning = text[:MAX_OUTPUT_BYTES].decode(errors="ignore")
+    while len(to_json(beginning)) > MAX_OUTPUT_BYTES - len("…".encode()):
+        excess = len(to_json(beginning)) - MAX_OUTPUT_BYTES + len("…".encode())
+        beginning = beginning[: -max(1, excess // 6)]
+    return f"{beginning}…"
+
+
+_LABEL_KEY: Final = re.compile(r"[a-z0-9._/-]{1,63}")
+_LABEL_VALUE: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_ID_LENGTH}}}")
+
+
+def copy_labels(value: object, *, field: str = "labels") -> dict[str, str]:
+    """A copy of labels that obeys their rules.
+
+    Args:
+        value: at most 32 pairs in a dict. Keys are 1 to 63 characters of ``a-z 0-9 . _ / -``,
+            values 1 to 255 characters without control characters or lone surrogates.
+        field: what to call it when a rule is broken.
+
+    Raises:
+        PydanticCustomError: a rule is broken; its context holds ``path`` and ``rule``.
+    """
+    if type(value) is not dict:
+        raise _problem(field, "must be a dict")
+    labels = cast("dict[object, object]", value)
+    if len(labels) > MAX_LABELS:
+        raise _problem(field, f"must be at most {MAX_LABELS} labels")
+    for key, text in labels.items():
+        if not isinstance(key, str) or not _LABEL_KEY.fullmatch(key):
+            raise _problem(field, "must have keys of 1 to 63 characters of a-z 0-9 . _ / -")
+        if not isinstance(text, str) or not _LABEL_VALUE.fullmatch(text):
+            raise _problem(
+                f"{field}.{key}",
+                "must be text of 1 to 255 characters without control characters or lone surrogates",
+            )
+    return cast("dict[str, str]", labels.copy())
+
+
+def _labels(value: object) -> dict[str, str]:
+    return copy_labels(value, field="")
+
+
+Labels = Annotated[dict[str, str], PlainValidator(_labels)]
+"""At most 32 short texts under short keys; validating them copies them."""

@@ -346,8 +346,11 @@ class CachedReads:
             try:
                 found = kind.model_validate_json(look.entry)
             except ValidationError:
-                # Another version of the library wrote it: it expires on its own.
-                look = None
+                found = None
+            if found is None or len(found.model_fields_set) < len(kind.model_fields):
+                # Another version of the library wrote it, perhaps without a field that is stored
+                # by now: it expires on its own.
+                look = found = None
         hit = found is not None
         self._tell(kind.entity_name, hits=hit, misses=not hit)
         return look, found

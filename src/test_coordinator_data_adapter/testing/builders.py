@@ -20,7 +20,7 @@ from test_coordinator_data_adapter.models import (
     TestResult,
     TestRun,
 )
-from test_coordinator_data_adapter.models.values import JsonObject, utc_now
+from test_coordinator_data_adapter.models.values import JsonObject, JsonValue, utc_now
 
 __all__ = [
     "ChaosEventFields",
@@ -68,6 +68,7 @@ class RunFields(TypedDict, total=False):
     error_message: str | None
     created_at: datetime
     updated_at: datetime
+    labels: dict[str, str]
 
 
 class ChaosEventFields(TypedDict, total=False):
@@ -83,6 +84,10 @@ class ChaosEventFields(TypedDict, total=False):
     status: EventStatus
     recovery_time_ms: int | None
     created_at: datetime
+    detected_at: datetime | None
+    recovered_at: datetime | None
+    recovery_resolution_ms: int | None
+    output: JsonValue
 
 
 class ResultFields(TypedDict, total=False):
@@ -100,6 +105,10 @@ class ResultFields(TypedDict, total=False):
     created_at: datetime
     name: str | None
     phase: str | None
+    duration_ms: int | None
+    attempts: int | None
+    measured_value: float | None
+    unit: str | None
 
 
 class ServiceFields(TypedDict, total=False):

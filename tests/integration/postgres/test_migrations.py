@@ -449,7 +449,9 @@ async def test_what_any_revision_stored_is_there_after_the_upgrade(
 
 
 async def test_a_downgrade_keeps_all_that_the_older_revision_knows(place, connect, repositories_at):
-    result = a_test_result(name="p99", phase="after")
+    added = {"name": "p99", "phase": "after", "duration_ms": 5, "attempts": 2}
+    measured = {"measured_value": 0.5, "unit": "s"}
+    result = a_test_result(**added, **measured)
     async with repositories_at(place.application) as held:
         await held.test_results.create(result)
 
@@ -458,7 +460,7 @@ async def test_a_downgrade_keeps_all_that_the_older_revision_knows(place, connec
     bare = await connect(place.admin)
     row = await bare.fetchrow(f"SELECT * FROM {SCHEMA}.test_results")
     assert before.found == REVISIONS[-1]
-    assert set(TestResult.model_fields) - set(row.keys()) == {"name", "phase"}
+    assert set(TestResult.model_fields) - set(row.keys()) == {*added, *measured}
     assert row["result_id"] == result.result_id
 
 

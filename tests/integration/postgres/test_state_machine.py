@@ -65,6 +65,11 @@ moments = st.sampled_from(
     ]
 )
 milliseconds = st.sampled_from([0, 1, 1500, 2**63 - 1])
+numbers = st.sampled_from([0.0, 0.1, -1.5, 1e16, 5e-324, 1.7976931348623157e308])
+units = st.sampled_from(["ms", "%", "requests/s"])
+labels = st.dictionaries(
+    st.sampled_from(["version", "branch", "a/b"]), st.sampled_from(["1", "2", "%"]), max_size=3
+)
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -129,12 +134,14 @@ KINDS = {
             error_message=maybe(texts),
             created_at=moments,
             updated_at=moments,
+            labels=labels,
         ),
         queries=st.builds(
             TestRunQuery,
             scenario_id=one_or_more(ids),
             status=one_or_more(st.sampled_from(RunStatus)),
             test_environment=one_or_more(texts),
+            labels=maybe(labels),
             started_since=maybe(moments),
             started_until=maybe(moments),
             created_since=maybe(moments),
@@ -155,6 +162,10 @@ KINDS = {
             status=st.sampled_from(EventStatus),
             recovery_time_ms=maybe(milliseconds),
             created_at=moments,
+            detected_at=maybe(moments),
+            recovered_at=maybe(moments),
+            recovery_resolution_ms=maybe(milliseconds),
+            output=json_values,
         ),
         queries=st.builds(
             ChaosEventQuery,
@@ -182,6 +193,10 @@ KINDS = {
             created_at=moments,
             name=maybe(texts),
             phase=maybe(texts),
+            duration_ms=maybe(milliseconds),
+            attempts=maybe(st.sampled_from([1, 2, 2**63 - 1])),
+            measured_value=maybe(numbers),
+            unit=maybe(units),
         ),
         queries=st.builds(
             TestResultQuery,
@@ -338,9 +353,16 @@ class SideBySide(RuleBasedStateMachine):
             clock="completed_at",
         )
 
-    @rule(id_=ids, recovery=milliseconds | st.sampled_from([-1, 2**63]))
-    def record_recovery(self, id_, recovery):
-        self.both("chaos_events", lambda held: held.record_recovery(id_, recovery))
+    @rule(
+        id_=ids,
+        recovery=milliseconds | st.sampled_from([86_400_001, 2**48, -1, 2**63]),
+        detected_at=maybe(moments) | st.just("noon"),
+    )
+    def record_recovery(self, id_, recovery, detected_at):
+        self.both(
+            "chaos_events",
+            lambda held: held.record_recovery(id_, recovery, detected_at=detected_at),
+        )
 
     @rule(name=st.sampled_from(["scenarios", "test_runs"]), id_=ids | no_ids)
     def delete(self, name, id_):

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -6,6 +8,7 @@ from test_coordinator_data_adapter.errors import InvalidValueError
 from test_coordinator_data_adapter.interfaces.queries import (
     ChaosEventQuery,
     Contains,
+    HasPairs,
     NotAfter,
     NotBefore,
     OneOf,
@@ -65,6 +68,36 @@ def test_times_are_taken_in_any_zone_and_kept_in_utc() -> None:
     assert query.injected_since == NOON
     assert query.injected_since is not None
     assert query.injected_since.tzinfo is UTC
+
+
+def test_labels_are_kept_as_pairs_sorted_by_key() -> None:
+    one = TestRunQuery(labels={"version": "1.9.0", "branch": "main"})
+    other = TestRunQuery(labels=[("branch", "main"), ("version", "1.9.0")])
+
+    assert one.conditions() == (HasPairs("labels", (("branch", "main"), ("version", "1.9.0"))),)
+    assert one == other == replace(one)
+    assert hash(one) == hash(other)
+
+
+@pytest.mark.parametrize(
+    ("labels", "field"),
+    [
+        ("version", "labels"),
+        (["version"], "labels"),
+        ([("version", "1", "2")], "labels"),
+        ([("version", "1"), ("version", "2")], "labels"),
+        ([({}, "1")], "labels"),
+        ({"Version": "1"}, "labels"),
+        ({"version": ""}, "labels.version"),
+        ({"version": None}, "labels.version"),
+        (7, "labels"),
+    ],
+)
+def test_bad_labels_are_refused_by_name(labels: Any, field: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        TestRunQuery(labels=labels)
+
+    assert caught.value.field == field
 
 
 @pytest.mark.parametrize(

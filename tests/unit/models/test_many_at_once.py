@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
@@ -47,6 +48,7 @@ HOSTILE = st.one_of(
         ]
     ),
     st.sampled_from([ResultStatus.PASSED, Word.PASSED, "passed", b"passed", 1, True, 1.5]),
+    st.sampled_from([0, -1, 2**63 - 1, 2**63, 0.0, math.nan, math.inf, "7", "0.5"]),
     st.sampled_from(
         [
             datetime(2026, 5, 6, tzinfo=UTC),

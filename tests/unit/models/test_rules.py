@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from test_coordinator_data_adapter.errors import InvalidValueError
 from test_coordinator_data_adapter.models import (
     ChaosEvent,
+    ResultStatus,
     RunStatus,
     Scenario,
     ScenarioStatus,
@@ -17,7 +19,12 @@ from test_coordinator_data_adapter.models import (
     TestRun,
 )
 from test_coordinator_data_adapter.models.entity import Entity
-from test_coordinator_data_adapter.models.values import MAX_DEPTH, MAX_RECORD_BYTES
+from test_coordinator_data_adapter.models.values import (
+    MAX_DEPTH,
+    MAX_OUTPUT_BYTES,
+    MAX_RECORD_BYTES,
+    truncate_output,
+)
 from test_coordinator_data_adapter.testing.builders import (
     a_chaos_event,
     a_scenario,
@@ -229,7 +236,8 @@ def test_a_checked_entity_is_an_equal_and_isolated_copy(build: Any) -> None:
     assert copied == entity
     assert copied is not entity
     for name in entity.containers:
-        assert getattr(copied, name) is not getattr(entity, name)
+        held = getattr(entity, name)
+        assert held is None or getattr(copied, name) is not held
 
 
 @pytest.mark.parametrize("build", BUILT)
@@ -282,3 +290,61 @@ def test_two_statuses_do_not_end_a_run_and_two_retire_a_scenario() -> None:
 
     assert unfinished == {RunStatus.PENDING, RunStatus.RUNNING}
     assert retired == {ScenarioStatus.ARCHIVED, ScenarioStatus.DEPRECATED}
+
+
+def test_labels_are_refused_by_the_key_whose_value_breaks_a_rule() -> None:
+    run = a_test_run()
+    run.labels["version"] = "a\nb"
+
+    with pytest.raises(InvalidValueError) as caught:
+        TestRun.checked(run)
+
+    assert caught.value.field == "labels.version"
+    assert caught.value.id == run.run_id
+
+
+def test_labels_that_are_assigned_are_a_copy() -> None:
+    labels = {"version": "1.8.0"}
+    run = a_test_run(labels=labels)
+
+    labels["version"] = "1.9.0"
+
+    assert run.labels == {"version": "1.8.0"}
+
+
+@pytest.mark.parametrize(
+    "output", [None, [], {"pods": 1}, 7, "x" * (MAX_OUTPUT_BYTES - 2), ["ä" * 100]]
+)
+def test_an_output_of_at_most_16_kib_is_kept_as_it_is(output: Any) -> None:
+    kept = truncate_output(output)
+
+    assert kept == output
+    assert kept is not output or not isinstance(output, list | dict)
+    assert a_chaos_event(output=kept).output == output
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "x" * MAX_OUTPUT_BYTES,
+        "\x01" * MAX_OUTPUT_BYTES,
+        ['"' * 5000, "\\" * 20_000],
+        {"list": list(range(10_000))},
+        "\N{GRINNING FACE}" * 20_000,
+    ],
+)
+def test_an_output_of_more_is_truncated_to_the_beginning_of_its_json(output: Any) -> None:
+    kept = truncate_output(output)
+
+    assert isinstance(kept, str)
+    assert kept.endswith("…")
+    assert to_json(output).decode().startswith(kept[:-1])
+    assert MAX_OUTPUT_BYTES * 0.8 < len(to_json(kept)) <= MAX_OUTPUT_BYTES
+    assert a_chaos_event(output=kept).output == kept
+
+
+def test_cancelled_unfinished_and_skipped_are_not_judged() -> None:
+    judged = {status for status in RunStatus if status.is_judged}
+
+    assert judged == {RunStatus.PASSED, RunStatus.FAILED, RunStatus.ERROR, RunStatus.TIMEOUT}
+    assert {status for status in ResultStatus if not status.is_judged} == {ResultStatus.SKIPPED}

@@ -542,6 +542,16 @@ async def test_an_entry_that_cannot_be_read_is_a_miss(cached: Cached) -> None:
     assert await cached.repository.get_by_id(scenario.scenario_id) == scenario
 
 
+async def test_an_entry_without_a_field_that_older_versions_did_not_know_is_a_miss(
+    cached: Cached,
+) -> None:
+    scenario = await cached.repository.create(a_scenario(tags=["stored"]))
+    entry = scenario.model_dump_json(exclude={"tags"}).encode()
+    cached.cache.held["scenario", scenario.scenario_id] = entry
+
+    assert await cached.repository.get_by_id(scenario.scenario_id) == scenario
+
+
 async def test_a_process_that_reads_nothing_from_the_cache_drops_what_it_writes(
     cached: Cached, writer: Cached
 ) -> None:

@@ -55,7 +55,7 @@ class CopyText:
         """Write ``records``.
 
         Args:
-            kinds: what each column holds beside None: str, int or datetime.
+            kinds: what each column holds beside None: str, int, float or datetime.
             records: a value for each column.
             patience: the deadline of a part, renewed when it is written.
             limit: seconds that sending a part may take.
@@ -159,6 +159,10 @@ def _integers(column: Sequence[int]) -> Iterable[str]:
     return map(str, map(int, column))
 
 
+def _floats(column: Sequence[float]) -> Iterable[str]:
+    return map(repr, map(float, column))
+
+
 def _moments(column: Sequence[datetime]) -> Iterable[str]:
     if all(type(moment) is datetime and moment.tzinfo is UTC for moment in column):
         # A fifth of the time: Python asks every time zone anew how far it is from UTC.
@@ -169,5 +173,6 @@ def _moments(column: Sequence[datetime]) -> Iterable[str]:
 _TEXTS: Final[Mapping[type, Callable[[Sequence[Any]], Iterable[str]]]] = {
     str: _texts,
     int: _integers,
+    float: _floats,
     datetime: _moments,
 }

@@ -214,7 +214,7 @@ class Database:
 
         Args:
             table: its name, in the schema.
-            columns: their names, and what each holds beside None: str, int or datetime.
+            columns: their names, and what each holds beside None: str, int, float or datetime.
             records: the rows, a value for each column.
             entity: what they are, for errors.
 

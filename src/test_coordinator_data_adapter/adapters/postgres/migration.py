@@ -54,7 +54,7 @@ __all__ = [
 
 VERSION_TABLE: Final = "test_coordinator_adapter_version"
 """The schema's own: another application may keep its ``alembic_version`` in the same schema."""
-REVISIONS: Final = ("tcda_0001", "tcda_0002", "tcda_0003", "tcda_0004", "tcda_0005")
+REVISIONS: Final = ("tcda_0001", "tcda_0002", "tcda_0003", "tcda_0004", "tcda_0005", "tcda_0006")
 """Oldest first; the last one is what this library works with. Known without asking Alembic."""
 
 _PREFIX: Final = "tcda_"

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Final
 
-from sqlalchemy import BigInteger, DateTime, Table, Text
+from sqlalchemy import BigInteger, DateTime, Double, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from test_coordinator_data_adapter.adapters.postgres.audit_setting import AUDIT_SETTING
@@ -19,6 +19,7 @@ from test_coordinator_data_adapter.adapters.postgres.tables import INDEXED_BYTES
 from test_coordinator_data_adapter.interfaces.queries import (
     Condition,
     Contains,
+    HasPairs,
     NotAfter,
     NotBefore,
     OneOf,
@@ -32,6 +33,7 @@ NOW: Final = "statement_timestamp()"
 _TYPES: Final[Mapping[object, str]] = {
     Text: "text",
     DateTime: "timestamptz",
+    Double: "float8",
     BigInteger: "bigint",
     JSONB: "jsonb",
 }
@@ -109,6 +111,8 @@ class Where(_Numbered):
                 self.add(f"{field} = ANY({{}})", values)
             case Contains(_, value):
                 self.add(f"{field} @> ARRAY[{{}}::text]", value)
+            case HasPairs(_, pairs):
+                self.add(f"{field} @> {{}}", dict(pairs))
             case NotBefore(_, moment):
                 self.add(f"{field} >= {{}}", moment)
             case NotAfter(_, moment):

@@ -13,6 +13,7 @@ from asyncpg import Record
 from sqlalchemy import Table
 
 from test_coordinator_data_adapter.adapters.postgres.database import Database
+from test_coordinator_data_adapter.adapters.postgres.jsonb import json_bytes
 from test_coordinator_data_adapter.adapters.postgres.rows import RowReader, unreadable
 from test_coordinator_data_adapter.adapters.postgres.statements import (
     NOW,
@@ -20,6 +21,7 @@ from test_coordinator_data_adapter.adapters.postgres.statements import (
     Statements,
     Where,
 )
+from test_coordinator_data_adapter.adapters.postgres.tables import free_json_of
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConflictError,
@@ -87,6 +89,7 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
             for column in self._columns
             if column not in {kind.id_field, "created_at", "updated_at"}
         )
+        self._free_json = free_json_of(table)
         self._read = RowReader(kind, table)
         self._together: Coalescer[str, EntityT | None] = Coalescer(
             self._get_together,
@@ -200,7 +203,7 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
             return [await self._insert(fresh[0], told)]
         # In one order everywhere, so that two trips never wait for each other.
         in_order = sorted(fresh, key=lambda entity: entity.identity)
-        columns = map(list, zip(*(entity.field_values() for entity in in_order), strict=True))
+        columns = map(list, zip(*map(self._parameters, in_order), strict=True))
         rows = await self._database.fetch(self._statements.insert_many, *columns, told)
         new = {row[0] for row in rows}
         answers: list[EntityT | AdapterError] = []
@@ -214,13 +217,24 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
 
     async def _insert(self, fresh: EntityT, told: str) -> EntityT:
         try:
-            await self._database.execute(self._statements.insert, *fresh.field_values(), told)
+            await self._database.execute(self._statements.insert, *self._parameters(fresh), told)
         except DuplicateError as found:
             raise self._duplicate(fresh.identity, found.constraint) from None
         except AdapterError as error:
             error.id = fresh.identity
             raise
         return fresh
+
+    def _parameters(self, entity: EntityT) -> tuple[object, ...]:
+        """The values of the fields as the driver takes them."""
+        values = entity.field_values()
+        if not self._free_json:
+            return values
+        # The driver would take a text for JSON text, and a list for a dimension of an array.
+        return tuple(
+            json_bytes(value) if place in self._free_json and value is not None else value
+            for place, value in enumerate(values)
+        )
 
     def _duplicate(self, id_: str, constraint: str | None) -> DuplicateError:
         return DuplicateError.of(self._kind.entity_name, id_, constraint=constraint)
@@ -245,8 +259,9 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
     async def _replace(self, entity: object, *, since: datetime | None = None) -> EntityT:
         fresh = self._kind.checked(entity)
         change = Change(fresh.identity)
+        parameters = dict(zip(self._columns, self._parameters(fresh), strict=True))
         for column in self._replaceable:
-            change.set(f"{column} = {{}}", fresh.__dict__[column])
+            change.set(f"{column} = {{}}", parameters[column])
         if "updated_at" in self._columns:
             change.set(TOUCHED)
         if since is not None:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     Identity,
     Index,
     Integer,
@@ -44,6 +45,7 @@ __all__ = [
     "audit_seals",
     "chaos_events",
     "fields_of",
+    "free_json_of",
     "metadata",
     "scenarios",
     "test_results",
@@ -72,6 +74,15 @@ class Xid8(UserDefinedType[str]):
 def fields_of(table: Table) -> dict[str, Column[Any]]:
     """The columns that are fields of the table's kind, in their order."""
     return {name: column for name, column in table.columns.items() if name != _CREATED_IN}
+
+
+def free_json_of(table: Table) -> frozenset[int]:
+    """The places, among the fields, of the columns that hold any JSON value, not just objects."""
+    return frozenset(
+        place
+        for place, column in enumerate(fields_of(table).values())
+        if isinstance(column.type, JSONB) and column.nullable
+    )
 
 
 metadata = MetaData(
@@ -115,17 +126,34 @@ def _moment(name: str, *, nullable: bool = False) -> Column[Any]:
     )
 
 
-def _milliseconds(name: str) -> Column[int]:
+def _integer(name: str, *, least: int) -> Column[int]:
     return Column(
-        name, BigInteger, CheckConstraint(f"{name} >= 0", name=f"{name}_range"), nullable=True
+        name, BigInteger, CheckConstraint(f"{name} >= {least}", name=f"{name}_range"), nullable=True
     )
 
 
-def _json(name: str) -> Column[Any]:
+def _milliseconds(name: str) -> Column[int]:
+    return _integer(name, least=0)
+
+
+def _number(name: str) -> Column[float]:
+    return Column(
+        name,
+        Double,
+        CheckConstraint(
+            f"{name} > '-Infinity' AND {name} < 'Infinity'",  # NaN is greater than all others
+            name=f"{name}_finite",
+        ),
+        nullable=True,
+    )
+
+
+def _json(name: str, *, default: str | None = None) -> Column[Any]:
     return Column(
         name,
         JSONB,
         CheckConstraint(f"jsonb_typeof({name}) = 'object'", name=f"{name}_object"),
+        server_default=None if default is None else text(default),
         nullable=False,
     )
 
@@ -202,7 +230,14 @@ test_runs = Table(
     _text("error_message", nullable=True),
     _moment("created_at"),
     _moment("updated_at"),
+    _json("labels", default="'{}'"),
     PrimaryKeyConstraint("run_id"),
+    Index(
+        "ix_test_runs_labels",
+        "labels",
+        postgresql_using="gin",
+        postgresql_ops={"labels": "jsonb_path_ops"},
+    ),
     _by("test_runs"),
     _by("test_runs", "scenario_id", postgresql_include=["status", "duration_ms"]),
     _by("test_runs", "status"),
@@ -224,6 +259,10 @@ chaos_events = Table(
     _member("status", EventStatus),
     _milliseconds("recovery_time_ms"),
     _moment("created_at"),
+    _moment("detected_at", nullable=True),
+    _moment("recovered_at", nullable=True),
+    _milliseconds("recovery_resolution_ms"),
+    Column("output", JSONB, nullable=True),
     PrimaryKeyConstraint("event_id"),
     _by("chaos_events"),
     _by("chaos_events", "run_id"),
@@ -250,6 +289,10 @@ test_results = Table(
     _text("phase", nullable=True),
     # How the audit trail finds the record of a bulk creation from each of its rows.
     Column(_CREATED_IN, Xid8, server_default=text("pg_current_xact_id()"), nullable=True),
+    _milliseconds("duration_ms"),
+    _integer("attempts", least=1),
+    _number("measured_value"),
+    _id("unit", nullable=True),
     PrimaryKeyConstraint("result_id"),
     _by("test_results"),
     _by("test_results", "run_id"),

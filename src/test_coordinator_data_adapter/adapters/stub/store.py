@@ -60,6 +60,7 @@ class MemoryStore:
             Index(("scenario_id",)),
             Index(("scenario_id", "status")),
             Index(("status",)),
+            Index(("labels",)),
             Index((), STARTED_NEWEST),
             Index(("status",), COMPLETED_NEWEST),
             trail=self.trail,

@@ -15,6 +15,7 @@ from test_coordinator_data_adapter.errors import DuplicateError, NotFoundError
 from test_coordinator_data_adapter.interfaces.queries import (
     Condition,
     Contains,
+    HasPairs,
     NotAfter,
     NotBefore,
     OneOf,
@@ -78,7 +79,8 @@ class Index:
     """One way to find entities: those with the same values in ``fields`` lie together, sorted.
 
     Attributes:
-        fields: the fields; one of them may hold a list, then each element counts.
+        fields: the fields; one of them may hold a list or a mapping, then each element or each
+            pair counts.
         order: how each group is sorted.
     """
 
@@ -97,11 +99,7 @@ class _Groups:
 
     def _names(self, entity: Entity) -> Iterator[tuple[object, ...]]:
         held = entity.__dict__
-        choices = [
-            dict.fromkeys(cast("list[object]", value)) if isinstance(value, list) else (value,)
-            for value in (held[field] for field in self.index.fields)
-        ]
-        return product(*choices)
+        return product(*(_choices(held[field]) for field in self.index.fields))
 
     def add(self, entity: Entity) -> None:
         key = self.index.order.key(entity)
@@ -135,6 +133,15 @@ class _Groups:
                 self.groups[name] = left
             else:
                 del self.groups[name]
+
+
+def _choices(value: object) -> Iterable[object]:
+    """What an entity with that value is found by."""
+    if isinstance(value, list):
+        return dict.fromkeys(cast("list[object]", value))
+    if isinstance(value, dict):
+        return cast("dict[object, object]", value).items()
+    return (value,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,22 +358,23 @@ def _plan_for(
     after: Key | None,
 ) -> _Plan | None:
     index = groups.index
-    wanted: dict[str, tuple[str, ...]] = {}
+    wanted: dict[str, tuple[object, ...]] = {}
     since: datetime | None = None
     until: datetime | None = None
     rest: list[Condition] = []
     for condition in conditions:
-        match condition:
-            case OneOf(field, values) if field in index.fields and field not in wanted:
-                wanted[field] = values
-            case Contains(field, value) if field in index.fields:
-                wanted[field] = (value,)
-            case NotBefore(field, moment) if field == index.order.field:
-                since = moment
-            case NotAfter(field, moment) if field == index.order.field:
-                until = moment
-            case _:
+        field = condition.field
+        values = _indexed_values(condition)
+        if values is not None and field in index.fields and field not in wanted:
+            wanted[field] = values
+            if isinstance(condition, HasPairs) and len(condition.pairs) > 1:
                 rest.append(condition)
+        elif isinstance(condition, NotBefore) and field == index.order.field:
+            since = condition.moment
+        elif isinstance(condition, NotAfter) and field == index.order.field:
+            until = condition.moment
+        else:
+            rest.append(condition)
     if len(wanted) < len(index.fields) or (after is not None and index.order != order):
         return None
     low, high = index.order.span(since, until)
@@ -384,6 +392,19 @@ def _plan_for(
     return _Plan(index.order, parts, tuple(rest))
 
 
+def _indexed_values(condition: Condition) -> tuple[object, ...] | None:
+    """What an index of the field finds everything by that can meet the condition, or None."""
+    match condition:
+        case OneOf(_, values):
+            return values
+        case Contains(_, value):
+            return (value,)
+        case HasPairs(_, (first, *_)):
+            return (first,)
+        case _:
+            return None
+
+
 def _meets(entity: Entity, condition: Condition) -> bool:
     value = entity.__dict__[condition.field]
     match condition:
@@ -391,6 +412,8 @@ def _meets(entity: Entity, condition: Condition) -> bool:
             return value in values
         case Contains(_, wanted):
             return wanted in value
+        case HasPairs(_, pairs):
+            return all(value.get(key) == text for key, text in pairs)
         case NotBefore(_, moment):
             return value is not None and value >= moment
         case NotAfter(_, moment):

@@ -171,15 +171,25 @@ class AuditSuite(Suite):
         self, stores: AuditStores
     ) -> None:
         """It has an operation of its own."""
-        event = await stores.chaos_events.create(a_chaos_event(status=EventStatus.PENDING))
+        event = await stores.chaos_events.create(
+            a_chaos_event(status=EventStatus.PENDING, injected_at=datetime(2026, 5, 6, tzinfo=UTC))
+        )
         await stores.chaos_events.update_status(event.event_id, EventStatus.INJECTED)
         await stores.chaos_events.record_recovery(event.event_id, 1500)
 
         records = await stores.audit.history(AuditKind.CHAOS_EVENT, event.event_id)
 
         assert operations(records) == ["create", "status_change", "recovery"]
-        assert records[-1].before == {"status": "injected", "recovery_time_ms": None}
-        assert records[-1].after == {"status": "recovered", "recovery_time_ms": 1500}
+        assert records[-1].before == {
+            "status": "injected",
+            "recovery_time_ms": None,
+            "recovered_at": None,
+        }
+        assert records[-1].after == {
+            "status": "recovered",
+            "recovery_time_ms": 1500,
+            "recovered_at": "2026-05-06T00:00:01.5+00:00",
+        }
 
     async def test_another_time_to_recover_is_a_recovery_too(self, stores: AuditStores) -> None:
         """The first was wrong; what else changes of it is an update."""

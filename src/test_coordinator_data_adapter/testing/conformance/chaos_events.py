@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from datetime import timedelta, timezone
+from typing import Any, ClassVar, Final
 
 import pytest
 
-from test_coordinator_data_adapter.errors import ConflictError, NotFoundError
+from test_coordinator_data_adapter.errors import (
+    ConflictError,
+    InvalidValueError,
+    NotFoundError,
+)
 from test_coordinator_data_adapter.interfaces import ChaosEventQuery, ChaosEventsRepository
 from test_coordinator_data_adapter.interfaces.chaos_events import EventChanges
 from test_coordinator_data_adapter.models import ChaosEvent, EventStatus, EventType
 from test_coordinator_data_adapter.models.entity import Entity
-from test_coordinator_data_adapter.models.values import MAX_INTEGER, MAX_MOMENT
+from test_coordinator_data_adapter.models.values import (
+    MAX_INTEGER,
+    MAX_MOMENT,
+    MAX_OUTPUT_BYTES,
+    JsonValue,
+)
 from test_coordinator_data_adapter.testing.builders import a_chaos_event
 from test_coordinator_data_adapter.testing.conformance.hostile import (
+    GOOD_JSON,
+    GOOD_TEXTS,
     REFUSED_ID_ARGUMENTS,
+    REFUSED_JSON,
     REFUSED_MILLISECONDS,
+    REFUSED_MOMENT_ARGUMENTS,
 )
 from test_coordinator_data_adapter.testing.conformance.stored import (
     DAY,
@@ -32,10 +47,13 @@ from test_coordinator_data_adapter.testing.conformance.suite import (
     assert_same_list,
     in_turns,
     refused,
+    same_json,
     smuggled,
 )
 
 __all__ = ["ChaosEventsSuite"]
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class ChaosEventsSuite(ChangingSuite[ChaosEvent, ChaosEventQuery, EventStatus]):
@@ -49,11 +67,22 @@ class ChaosEventsSuite(ChangingSuite[ChaosEvent, ChaosEventQuery, EventStatus]):
     kind: ClassVar[type[Entity]] = ChaosEvent
     texts: ClassVar[tuple[str, ...]] = ()
     references: ClassVar[tuple[str, ...]] = ("run_id", "target_service")
-    moments: ClassVar[tuple[str, ...]] = ("injected_at", "created_at")
+    moments: ClassVar[tuple[str, ...]] = (
+        "injected_at",
+        "created_at",
+        "detected_at",
+        "recovered_at",
+    )
     json: ClassVar[str | None] = "parameters"
 
     def sample(self) -> ChaosEvent:
-        return a_chaos_event(injected_at=NOON)
+        return a_chaos_event(
+            injected_at=NOON,
+            detected_at=NOON + MICROSECOND,
+            recovered_at=NOON + DAY,
+            recovery_resolution_ms=250,
+            output=["broker-0"],
+        )
 
     def everything(self) -> ChaosEventQuery:
         return ChaosEventQuery()
@@ -89,6 +118,10 @@ class ChaosEventsSuite(ChangingSuite[ChaosEvent, ChaosEventQuery, EventStatus]):
             status=EventStatus.FAILED,
             recovery_time_ms=MAX_INTEGER,
             created_at=NOON,
+            detected_at=NOON + 2 * DAY,
+            recovered_at=None,
+            recovery_resolution_ms=0,
+            output="the broker is gone",
         )
 
     def questions(
@@ -164,8 +197,15 @@ class ChaosEventsSuite(ChangingSuite[ChaosEvent, ChaosEventQuery, EventStatus]):
 
     async def test_numbers_come_back_as_they_were(self, repository: ChaosEventsRepository) -> None:
         events = [
-            self.made(duration_ms=duration, recovery_time_ms=recovery)
-            for duration, recovery in ((None, None), (0, 0), (MAX_INTEGER, 1), (1, MAX_INTEGER))
+            self.made(
+                duration_ms=duration, recovery_time_ms=recovery, recovery_resolution_ms=resolution
+            )
+            for duration, recovery, resolution in (
+                (None, None, None),
+                (0, 0, 0),
+                (MAX_INTEGER, 1, 2),
+                (1, MAX_INTEGER, MAX_INTEGER),
+            )
         ]
 
         await in_turns(repository.create(event) for event in events)
@@ -177,25 +217,93 @@ class ChaosEventsSuite(ChangingSuite[ChaosEvent, ChaosEventQuery, EventStatus]):
         self, repository: ChaosEventsRepository
     ) -> None:
         for number in REFUSED_MILLISECONDS:
-            for name in ("duration_ms", "recovery_time_ms"):
+            for name in ("duration_ms", "recovery_time_ms", "recovery_resolution_ms"):
                 with refused(number, name):
                     await repository.create(smuggled(self.sample(), **{name: number}))
         assert await repository.count(ChaosEventQuery()) == 0
 
-    # Recovery
+    # Output
 
-    async def test_a_recorded_recovery_sets_the_status_and_the_time_it_took(
+    async def test_every_output_comes_back_equal(self, repository: ChaosEventsRepository) -> None:
+        outputs: tuple[JsonValue, ...] = (
+            *GOOD_JSON.values(),
+            *(text for text in GOOD_TEXTS if len(text) < 1000),
+            {"pods": ["broker-0"], "deleted": 1},
+            [{}],
+            "x" * (MAX_OUTPUT_BYTES - 2),
+        )
+        events = [self.made(output=output) for output in outputs]
+
+        # One by one and many at once: a store may write these in different ways.
+        for event in events[:5]:
+            await repository.create(event)
+        await asyncio.gather(*(repository.create(event) for event in events[5:]))
+
+        for event in events:
+            found = await repository.get_by_id(event.event_id)
+            assert found is not None
+            assert same_json(found.output, event.output)
+            listed = await repository.update(event)
+            assert same_json(listed.output, event.output)
+
+    async def test_what_is_no_output_is_refused_however_it_got_in(
         self, repository: ChaosEventsRepository
     ) -> None:
-        for milliseconds in (0, 1234, MAX_INTEGER):
+        for what, value in {**REFUSED_JSON, "too long": "x" * (MAX_OUTPUT_BYTES - 1)}.items():
+            with refused(what, "output"):
+                await repository.create(smuggled(self.sample(), output=value))
+            with refused(what, "output"):
+                await repository.create(smuggled(self.sample(), output=[{"nested": value}]))
+        assert await repository.count(ChaosEventQuery()) == 0
+
+    # Recovery
+
+    async def test_a_recorded_recovery_sets_the_status_the_time_it_took_and_when_it_ended(
+        self, repository: ChaosEventsRepository
+    ) -> None:
+        largest = (MAX_MOMENT - NOON) // _MILLISECOND
+        for milliseconds in (0, 1, 1234, 3_600_000, 86_400_000_123, largest):
             event = await repository.create(self.made(duration_ms=5))
 
             stored = await repository.record_recovery(event.event_id, milliseconds)
 
             assert stored.status is EventStatus.RECOVERED
             assert stored.recovery_time_ms == milliseconds
-            assert_same(stored, event, but=("status", "recovery_time_ms"))
+            assert stored.recovered_at == NOON + milliseconds * _MILLISECOND
+            assert_same(stored, event, but=("status", "recovery_time_ms", "recovered_at"))
             assert_same(await repository.get_by_id(event.event_id), stored)
+
+    async def test_a_recorded_recovery_takes_the_time_of_detection_or_leaves_the_stored_one(
+        self, repository: ChaosEventsRepository
+    ) -> None:
+        detected = NOON + timedelta(seconds=2)
+        event = await repository.create(self.made(detected_at=None))
+
+        given = await repository.record_recovery(
+            event.event_id, 5000, detected_at=detected.astimezone(timezone(timedelta(hours=2)))
+        )
+        left = await repository.record_recovery(event.event_id, 6000)
+
+        assert given.detected_at == detected
+        assert left.detected_at == detected
+        assert left.recovered_at == NOON + timedelta(seconds=6)
+        for moment in REFUSED_MOMENT_ARGUMENTS:
+            if moment is not None:
+                with refused(moment, "detected_at"):
+                    await repository.record_recovery(event.event_id, 1, detected_at=moment)
+        assert_same(await repository.get_by_id(event.event_id), left)
+
+    async def test_a_recovery_after_the_last_timestamp_is_refused_and_nothing_is_applied(
+        self, repository: ChaosEventsRepository
+    ) -> None:
+        event = await repository.create(self.made())
+        largest = (MAX_MOMENT - NOON) // _MILLISECOND
+
+        for milliseconds in (largest + 1, largest + 86_400_000, 2**53, MAX_INTEGER):
+            with pytest.raises(InvalidValueError) as caught:
+                await repository.record_recovery(event.event_id, milliseconds)
+            assert (caught.value.field, caught.value.id) == ("recovery_time_ms", event.event_id)
+        assert_same(await repository.get_by_id(event.event_id), event)
 
     async def test_a_recovery_of_an_unknown_event_is_not_found(
         self, repository: ChaosEventsRepository

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from test_coordinator_data_adapter.models.values import (
     MAX_DEPTH,
     MAX_INTEGER,
+    MAX_LABELS,
     MAX_RECORD_BYTES,
     JsonObject,
     JsonValue,
@@ -19,6 +20,8 @@ from test_coordinator_data_adapter.models.values import (
 __all__ = [
     "GOOD_IDS",
     "GOOD_JSON",
+    "GOOD_LABELS",
+    "GOOD_NUMBERS",
     "GOOD_TEXTS",
     "MIN_INTEGER",
     "REFUSED_BATCH_SIZES",
@@ -27,10 +30,12 @@ __all__ = [
     "REFUSED_ID_ARGUMENTS",
     "REFUSED_INTEGERS",
     "REFUSED_JSON",
+    "REFUSED_LABELS",
     "REFUSED_LIMITS",
     "REFUSED_MILLISECONDS",
     "REFUSED_MOMENTS",
     "REFUSED_MOMENT_ARGUMENTS",
+    "REFUSED_NUMBERS",
     "REFUSED_OFFSETS",
     "REFUSED_TEXTS",
     "endless",
@@ -242,6 +247,54 @@ REFUSED_MOMENT_ARGUMENTS: Final[tuple[Any, ...]] = (
     date(2026, 1, 1),
 )
 """What is no moment, as an argument: nothing is guessed there."""
+
+GOOD_LABELS: Final[tuple[dict[str, str], ...]] = (
+    {},
+    {"version": "1.9.0"},
+    {"a/b.c-d_9": "x", "0": " ", "-": "'; --", "x" * 63: "y" * 255},
+    {"emoji": "\N{GRINNING FACE}" * 255, "percent": "%", "quotes": "\"'\\"},
+    {f"key{number}": "value" for number in range(MAX_LABELS)},
+)
+"""Labels to bring back equal."""
+
+REFUSED_LABELS: Final[tuple[Any, ...]] = (
+    None,
+    "version",
+    [("version", "1")],
+    {"": "1"},
+    {"Version": "1"},
+    {"a b": "1"},
+    {"ä": "1"},
+    {"line\n": "1"},
+    {"x" * 64: "1"},
+    {7: "1"},
+    {"version": ""},
+    {"version": "x" * 256},
+    {"version": "a\0b"},
+    {"version": "a\nb"},
+    {"version": "\ud800"},
+    {"version": 1},
+    {"version": None},
+    {f"key{number}": "value" for number in range(MAX_LABELS + 1)},
+)
+"""What are no labels."""
+
+GOOD_NUMBERS: Final = (
+    0.0,
+    1.0,
+    -1.5,
+    0.1,
+    1 / 3,
+    1e16,
+    -1e22,
+    2.0**53 + 2,
+    1.7976931348623157e308,
+    5e-324,
+)
+"""Floats to bring back as they are."""
+
+REFUSED_NUMBERS: Final[tuple[Any, ...]] = (math.nan, math.inf, -math.inf, "one", [1.0])
+"""What is no number, wherever a float is expected."""
 
 REFUSED_INTEGERS: Final[tuple[Any, ...]] = (2**63, MIN_INTEGER - 1, 10**400, math.inf, "one")
 """What is no integer of 64 bits."""

@@ -13,8 +13,14 @@ from test_coordinator_data_adapter.errors import DuplicateError
 from test_coordinator_data_adapter.interfaces import TestResultQuery, TestResultsRepository
 from test_coordinator_data_adapter.models import AssertionType, ResultStatus, TestResult
 from test_coordinator_data_adapter.models.entity import Entity
+from test_coordinator_data_adapter.models.values import MAX_INTEGER
 from test_coordinator_data_adapter.testing.builders import a_test_result
-from test_coordinator_data_adapter.testing.conformance.hostile import REFUSED_TEXTS
+from test_coordinator_data_adapter.testing.conformance.hostile import (
+    GOOD_NUMBERS,
+    REFUSED_MILLISECONDS,
+    REFUSED_NUMBERS,
+    REFUSED_TEXTS,
+)
 from test_coordinator_data_adapter.testing.conformance.stored import (
     MICROSECOND,
     NOON,
@@ -55,7 +61,7 @@ class TestResultsSuite(StoredSuite[TestResult, TestResultQuery]):
         "name",
         "phase",
     )
-    references: ClassVar[tuple[str, ...]] = ("run_id", "correlation_id")
+    references: ClassVar[tuple[str, ...]] = ("run_id", "correlation_id", "unit")
     moments: ClassVar[tuple[str, ...]] = ("verification_time", "created_at")
     json: ClassVar[str | None] = None
 
@@ -66,6 +72,10 @@ class TestResultsSuite(StoredSuite[TestResult, TestResultQuery]):
             correlation_id="correlation",
             name="the broker answers",
             phase="during",
+            duration_ms=12,
+            attempts=2,
+            measured_value=0.5,
+            unit="s",
         )
 
     def everything(self) -> TestResultQuery:
@@ -157,6 +167,56 @@ class TestResultsSuite(StoredSuite[TestResult, TestResultQuery]):
                 ),
             ),
         ]
+
+    # Numbers
+
+    async def test_numbers_come_back_as_they_were(self, repository: TestResultsRepository) -> None:
+        milliseconds = (None, 0, 1, MAX_INTEGER, 2**53 + 1)
+        attempts = (None, 1, 2, MAX_INTEGER)
+        results = [
+            self.made(
+                created_at=NOON + number * MICROSECOND,
+                measured_value=value,
+                duration_ms=milliseconds[number % len(milliseconds)],
+                attempts=attempts[number % len(attempts)],
+            )
+            for number, value in enumerate((None, *GOOD_NUMBERS))
+        ]
+
+        await keep(repository, *results[:3])
+        await repository.bulk_create(results[3:])
+
+        assert_same_list(await repository.list_matching(TestResultQuery()), results)
+
+    async def test_an_integer_is_stored_as_the_float_it_equals(
+        self, repository: TestResultsRepository
+    ) -> None:
+        one, other = self.made(measured_value=7), self.made()
+
+        await repository.create(one)
+        await repository.bulk_create([smuggled(other, measured_value=7)])
+
+        for result in (one, other):
+            found = await repository.get_by_id(result.result_id)
+            assert found is not None
+            assert type(found.measured_value) is float
+            assert found.measured_value == 7
+
+    async def test_numbers_out_of_range_are_refused_however_they_got_in(
+        self, repository: TestResultsRepository
+    ) -> None:
+        hostile: dict[str, tuple[Any, ...]] = {
+            "duration_ms": REFUSED_MILLISECONDS,
+            "attempts": (*REFUSED_MILLISECONDS, 0),
+            "measured_value": REFUSED_NUMBERS,
+        }
+        for name, numbers in hostile.items():
+            for number in numbers:
+                with refused(number, name):
+                    await repository.create(smuggled(self.sample(), **{name: number}))
+                with refused(number, name):
+                    await repository.bulk_create([smuggled(self.sample(), **{name: number})])
+        assert await repository.count(TestResultQuery()) == 0
 
     # Many at once
 

@@ -22,9 +22,11 @@ from test_coordinator_data_adapter.models.values import (
 )
 from test_coordinator_data_adapter.testing.builders import a_test_run
 from test_coordinator_data_adapter.testing.conformance.hostile import (
+    GOOD_LABELS,
     MIN_INTEGER,
     REFUSED_ID_ARGUMENTS,
     REFUSED_INTEGERS,
+    REFUSED_LABELS,
     REFUSED_LIMITS,
     REFUSED_MILLISECONDS,
     REFUSED_MOMENT_ARGUMENTS,
@@ -68,7 +70,9 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
     json: ClassVar[str | None] = "configuration_snapshot"
 
     def sample(self) -> TestRun:
-        return a_test_run(status=RunStatus.PASSED, error_message="none")
+        return a_test_run(
+            status=RunStatus.PASSED, error_message="none", labels={"version": "1.8.0"}
+        )
 
     def everything(self) -> TestRunQuery:
         return TestRunQuery()
@@ -104,6 +108,7 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
             error_message="it took too long",
             created_at=NOON,
             updated_at=NOON,
+            labels={"version": "1.9.0", "branch": "main"},
         )
 
     def questions(
@@ -112,12 +117,14 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
         scenarios = ["one", "two", "One"]
         statuses = list(RunStatus)
         environments = ["simulation", "", None, "Simulation"]
+        labels = [{}, {"version": "1"}, {"version": "2"}, {"version": "1", "branch": "main"}]
         runs = [
             self.made(
                 created_at=NOON + number // 2 * MICROSECOND,
                 scenario_id=scenarios[number % len(scenarios)],
                 status=statuses[number % len(statuses)],
                 test_environment=environments[number % len(environments)],
+                labels=labels[number // 2 % len(labels)],
                 started_at=None if number % 5 == 4 else NOON + (7 * number % 20) * MICROSECOND,
             )
             for number in range(24)
@@ -147,6 +154,26 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
                 TestRunQuery(test_environment=["simulation", "", "no such"]),
                 lambda run: run.test_environment in ("simulation", ""),
             ),
+            (TestRunQuery(labels={}), always),
+            (
+                TestRunQuery(labels={"version": "1"}),
+                lambda run: run.labels.get("version") == "1",
+            ),
+            (
+                TestRunQuery(labels={"branch": "main", "version": "1"}),
+                lambda run: run.labels == {"version": "1", "branch": "main"},
+            ),
+            (
+                TestRunQuery(labels={"version": "1"}, scenario_id="one", status=passed),
+                lambda run: (
+                    run.labels.get("version") == "1"
+                    and run.scenario_id == "one"
+                    and run.status == passed
+                ),
+            ),
+            (TestRunQuery(labels={"version": "1", "branch": "other"}), never),
+            (TestRunQuery(labels={"version": "_"}), never),
+            (TestRunQuery(labels={"1": "version"}), never),
             (TestRunQuery(started_since=since), lambda run: started(run, since, MAX_MOMENT)),
             (TestRunQuery(started_until=until), lambda run: started(run, MIN_MOMENT, until)),
             (
@@ -200,6 +227,52 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
             with refused(duration, "duration_ms"):
                 await repository.create(smuggled(self.sample(), duration_ms=duration))
         assert await repository.count(TestRunQuery()) == 0
+
+    # Labels
+
+    async def test_labels_come_back_equal_and_are_found(
+        self, repository: TestRunsRepository
+    ) -> None:
+        runs = [
+            self.made(labels=labels, created_at=NOON + number * MICROSECOND)
+            for number, labels in enumerate(GOOD_LABELS)
+        ]
+        await keep(repository, *runs)
+
+        for run in runs:
+            assert_same(await repository.get_by_id(run.run_id), run)
+            if run.labels:
+                found = await repository.list_matching(TestRunQuery(labels=run.labels))
+                assert_same_list(found, [run])
+
+    async def test_what_are_no_labels_is_refused_however_they_got_in(
+        self, repository: TestRunsRepository
+    ) -> None:
+        run = await repository.create(self.made(labels={}))
+
+        for labels in REFUSED_LABELS:
+            with refused(labels, "labels"):
+                await repository.create(smuggled(self.sample(), labels=labels))
+            with refused(labels, "labels"):
+                await repository.update(smuggled(altered(run), labels=labels))
+        changed = self.sample()
+        changed.labels["Not A Key"] = "1"
+        with refused(changed.labels, "labels"):
+            await repository.create(changed)
+
+        assert_same_list(await repository.list_matching(TestRunQuery()), [run])
+
+    async def test_a_run_is_found_by_the_labels_it_has_now(
+        self, repository: TestRunsRepository
+    ) -> None:
+        run = await repository.create(self.made(labels={"version": "1", "branch": "main"}))
+
+        stored = await repository.update(altered(run, labels={"version": "2"}))
+
+        assert await repository.count(TestRunQuery(labels={"version": "1"})) == 0
+        assert await repository.count(TestRunQuery(labels={"branch": "main"})) == 0
+        found = await repository.list_matching(TestRunQuery(labels={"version": "2"}))
+        assert_same_list(found, [stored])
 
     # Transitions
 
