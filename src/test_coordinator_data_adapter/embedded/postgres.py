@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket as sockets
 import struct
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from test_coordinator_data_adapter.embedded.account import Account
 from test_coordinator_data_adapter.embedded.binaries import postgres_programs
+from test_coordinator_data_adapter.embedded.folder import PrivateFolder
 from test_coordinator_data_adapter.embedded.process import Deadline, ServerProcess, run
 from test_coordinator_data_adapter.embedded.shared import SharedServer
 from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
@@ -92,9 +93,9 @@ class EmbeddedPostgres(SharedServer[PostgresEndpoint]):
     def _locate(self, account: Account) -> None:
         self._programs = postgres_programs(account)
 
-    def _check(self) -> None:
+    def _check(self, data: PrivateFolder) -> None:
         try:
-            found = (self._data / "PG_VERSION").read_text().strip()
+            found = data.read("PG_VERSION").strip()
         except FileNotFoundError:
             return
         wanted = _major(self._programs)
@@ -106,7 +107,7 @@ class EmbeddedPostgres(SharedServer[PostgresEndpoint]):
             )
 
     def _prepare(
-        self, account: Account, passwords: dict[str, str], *, fresh: bool, deadline: Deadline
+        self, data: PrivateFolder, passwords: dict[str, str], *, fresh: bool, deadline: Deadline
     ) -> None:
         for left_over in self._home.glob("initdb-*"):
             shutil.rmtree(left_over, ignore_errors=True)
@@ -114,27 +115,26 @@ class EmbeddedPostgres(SharedServer[PostgresEndpoint]):
             f"ALTER ROLE {OWNER_ROLE} PASSWORD '{passwords['owner']}'",
             f"ALTER ROLE {APPLICATION_ROLE} PASSWORD '{passwords['application']}'",
         )
-        if not (self._data / "PG_VERSION").exists():
-            staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=self._home))
+        if not data.exists("PG_VERSION"):
+            staging = self._home / f"initdb-{secrets.token_hex(4)}"
             try:
-                account.own(staging)
-                initialise(self._programs, staging, account, deadline)
+                self._make_data(data.account, staging)
+                cluster = PrivateFolder(staging, data.account, is_data=True)
+                initialise(self._programs, cluster, deadline)
                 statements = (
                     f"CREATE ROLE {APPLICATION_ROLE} LOGIN",
                     *roles,
                     f"CREATE DATABASE {DATABASE}",
                 )
-                execute_offline(self._programs, staging, account, statements, deadline)
+                execute_offline(self._programs, cluster, statements, deadline)
                 # Only a complete cluster ever gets the name.
-                staging.rename(self._data)
+                staging.rename(data.path)
                 _sync(self._home)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
         elif fresh:
-            execute_offline(self._programs, self._data, account, roles, deadline)
-        hba = self._data / "pg_hba.conf"
-        hba.write_text(_HBA)
-        account.own(hba)
+            execute_offline(self._programs, data, roles, deadline)
+        data.write("pg_hba.conf", _HBA)
 
     def _launch(self, process: ServerProcess) -> None:
         settings = [part for item in _SETTINGS.items() for part in ("-c", "=".join(item))]
@@ -145,10 +145,11 @@ class EmbeddedPostgres(SharedServer[PostgresEndpoint]):
 
     def _is_ready(
         self,
+        data: PrivateFolder,
         socket: Path,
-        passwords: dict[str, str],  # noqa: ARG002 - PostgreSQL says it in a file
+        passwords: dict[str, str],  # noqa: ARG002 - PostgreSQL writes it into a file
     ) -> bool:
-        return says_ready(self._data) and _answers(socket)
+        return says_ready(data) and _answers(socket)
 
     def _connect_details(self, socket: Path, passwords: dict[str, str]) -> PostgresEndpoint:
         def url(role: str, password: str) -> str:
@@ -165,16 +166,15 @@ class EmbeddedPostgres(SharedServer[PostgresEndpoint]):
 
 
 def initialise(
-    programs: Path, data: Path, account: Account, deadline: Deadline, *, is_durable: bool = True
+    programs: Path, data: PrivateFolder, deadline: Deadline, *, is_durable: bool = True
 ) -> None:
     """Make an empty folder a database cluster: UTF-8, locale C, checksums, nobody may log in.
 
     Args:
         programs: the folder of ``initdb``.
-        data: the empty folder, the account's own.
-        account: who runs it.
-        deadline: until when.
-        is_durable: whether to wait until the disk has it.
+        data: the empty folder.
+        deadline: when to give up.
+        is_durable: whether to wait until the data are on the disk.
 
     Raises:
         UnavailableError: initdb failed or took too long.
@@ -186,8 +186,7 @@ def initialise(
             *("--encoding=UTF8", "--locale=C", "--data-checksums", "--auth=reject"),
             *(() if is_durable else ("--no-sync",)),
         ],
-        account=account,
-        cwd=data,
+        folder=data,
         environment=ENVIRONMENT,
         deadline=deadline,
     )
@@ -195,11 +194,11 @@ def initialise(
         raise UnavailableError(f"initdb failed with code {code}: {output.strip()[-500:]}")
 
 
-def says_ready(data: Path) -> bool:
+def says_ready(data: PrivateFolder) -> bool:
     """Whether the server of a data folder has written that it takes connections."""
     try:
-        return (data / "postmaster.pid").read_text().rstrip().endswith("ready")
-    except OSError:
+        return data.read("postmaster.pid").rstrip().endswith("ready")
+    except (OSError, ConfigurationError):
         return False
 
 
@@ -216,7 +215,7 @@ def _answers(socket: Path) -> bool:
 
 
 def execute_offline(
-    programs: Path, data: Path, account: Account, statements: Sequence[str], deadline: Deadline
+    programs: Path, data: PrivateFolder, statements: Sequence[str], deadline: Deadline
 ) -> None:
     """Run statements on a cluster whose server does not run, as its superuser.
 
@@ -225,8 +224,7 @@ def execute_offline(
     """
     code, output = run(
         lambda folder: [str(programs / "postgres"), "--single", "-D", folder, OWNER_ROLE],
-        account=account,
-        cwd=data,
+        folder=data,
         environment=ENVIRONMENT,
         deadline=deadline,
         standard_input="".join(f"{statement};\n" for statement in statements),

@@ -1,4 +1,4 @@
-"""A server process that outlives its starter and is watched through a lock the kernel keeps."""
+"""A server process that outlives its starter, and the lock that shows whether it runs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import errno
 import fcntl
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGKILL, Signals
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from test_coordinator_data_adapter.embedded.account import Account
+from test_coordinator_data_adapter.embedded.folder import PrivateFolder
 from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
 from test_coordinator_data_adapter.resilience.cancellation import to_its_end
+
+if TYPE_CHECKING:
+    import psutil
 
 __all__ = ["Command", "Deadline", "FileLock", "ServerProcess", "in_thread", "run"]
 
@@ -31,6 +33,10 @@ Command: TypeAlias = Callable[[str], Sequence[str]]
 _POLL_SECONDS = 0.01
 _PATIENCE_SECONDS = 2.0
 _LOCK_SECONDS = 10.0
+_MAX_PID = 2**31 - 1
+_LOCK = "server.lock"
+_LOG = "server.log"
+_LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 # "&" in a shell makes the server a child of init: nobody here has to reap it, and it may
 # outlive its starter while other owners still use it.
@@ -71,24 +77,23 @@ class Deadline:
 
 
 class FileLock:
-    """An advisory lock on a file, let go by the kernel when its holder dies.
+    """An advisory lock on a file, released by the kernel when its holder dies.
 
     Args:
-        path: the file, created if missing, private to its owner.
-        account: whose folder it is in.
+        folder: the folder of the file.
+        name: the file's name; created if missing.
     """
 
-    def __init__(self, path: Path, account: Account) -> None:
-        self.path = path
-        self._account = account
+    def __init__(self, folder: PrivateFolder, name: str) -> None:
+        self._folder = folder
+        self._name = name
         self._fd: int | None = None
 
     @property
     def fd(self) -> int:
         """The open file that carries the lock."""
         if self._fd is None:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._account.keep(self.path)
+            self._fd = self._folder.open(self._name, os.O_RDWR | os.O_CREAT)
         return self._fd
 
     def try_acquire(self, *, shared: bool = False) -> bool:
@@ -97,11 +102,10 @@ class FileLock:
         A change that is not possible loses the lock, as the kernel has it.
         """
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fd = self.fd
         try:
-            fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
             return False
         return True
 
@@ -113,7 +117,7 @@ class FileLock:
     def is_in_place(self) -> bool:
         """Whether the path still leads to this file, which whoever held the lock may remove."""
         try:
-            return os.path.samestat(os.fstat(self.fd), self.path.stat())
+            return os.path.samestat(os.fstat(self.fd), (self._folder.path / self._name).stat())
         except FileNotFoundError:
             return False
 
@@ -137,42 +141,43 @@ class FileLock:
 class ServerProcess:
     """One detached server with its lock, log and working directory.
 
-    Every process of the server inherits a locked file, so "is it still there" is a question to
-    the kernel: process ids that were used again, killed starters and left-over pid files
+    Every process of the server inherits a locked file, so the kernel answers whether any of
+    them is left: process ids that were used again, killed starters and left-over pid files
     cannot deceive it.
 
     Args:
-        home: the private folder that holds ``server.lock``, ``server.log`` and the data.
+        home: the folder that holds ``server.lock``, ``server.log`` and the data.
         data: the server's working directory.
         pid_file: the name of the file in ``data`` that the server writes its process id to,
             in the first line.
-        account: who runs it.
         socket_lock: the name of another such file, if there is one.
     """
 
     def __init__(
         self,
-        home: Path,
+        home: PrivateFolder,
         *,
-        data: Path,
+        data: PrivateFolder,
         pid_file: str,
-        account: Account,
         socket_lock: str | None = None,
     ) -> None:
-        self.log = home / "server.log"
-        self._lock = home / "server.lock"
-        # Kept open, so that the server can be ended even when its folder has been removed.
-        self._probe = FileLock(self._lock, account)
+        self._home = home
         self._data = data
-        self._pid_file = data / pid_file
-        self._pid_files = [data / name for name in (pid_file, socket_lock) if name is not None]
-        self._account = account
+        # Kept open, so that the server can be ended even when its folder has been removed.
+        self._probe = FileLock(home, _LOCK)
+        self._pid_file = pid_file
+        self._pid_files = [name for name in (pid_file, socket_lock) if name is not None]
         self._last_pid: int | None = None
-        self._place: tuple[int, int] | None = None
+        self._identity: tuple[int, int] | None = None
+
+    @property
+    def log(self) -> Path:
+        """The file that the server writes its messages to."""
+        return self._home.path / _LOG
 
     @property
     def is_running(self) -> bool:
-        """Whether any process of the server is there, be it starting or shutting down."""
+        """Whether any process of the server exists, be it starting or shutting down."""
         if not self._probe.try_acquire(shared=True):
             return True
         self._probe.unlock()
@@ -181,28 +186,26 @@ class ServerProcess:
     @property
     def pid(self) -> int | None:
         """The id of the living main process, None if there is none."""
-        self._last_pid = _pid_in(self._pid_file) or self._last_pid
-        is_there = self._last_pid is not None and self._is_ours(self._last_pid) and self.is_running
-        return self._last_pid if is_there else None
+        main = self._main()
+        return None if main is None else main.pid
 
     def launch(self, command: Command, environment: Mapping[str, str]) -> None:
         """Start the server and return at once; it may still be starting, or fail to.
 
         Raises:
-            UnavailableError: a process of an earlier server is still there.
+            UnavailableError: a process of an earlier server still exists.
             ConfigurationError: the system does not let it be run.
         """
-        lock = FileLock(self._lock, self._account)
+        lock = FileLock(self._home, _LOCK)
         try:
-            # Whoever asks whether a server runs holds it for a moment.
+            # A process that asks whether a server runs holds the lock for an instant.
             if not lock.acquire(Deadline(_LOCK_SECONDS)):
                 raise UnavailableError("an earlier server in this folder has not ended yet")
             self._remove_stale_pid_files()
             with self._open_log() as log:
                 self._last_pid = _spawn(
                     lambda folder: ["/bin/sh", "-c", _DETACH, "sh", *command(folder)],
-                    account=self._account,
-                    cwd=self._data,
+                    folder=self._data,
                     environment=environment,
                     stderr=log,
                     pass_fds=(lock.fd,),
@@ -212,19 +215,19 @@ class ServerProcess:
 
     def signal_all(self, number: Signals) -> None:
         """Send a signal to the main process and then to all its children."""
-        pid = self.pid
-        if pid is not None:
-            for each in (pid, *_children(pid)):
+        main = self._main()
+        if main is not None:
+            for each in (main, *self._children(main)):
                 _signal(each, number)
 
     def kill(self, deadline: Deadline) -> bool:
         """End every process at once, as a power failure would; says whether that worked."""
 
         def is_gone() -> bool:
-            pid = self.pid
-            if pid is not None:
+            main = self._main()
+            if main is not None:
                 # The children first: a frozen one would not notice that its parent has gone.
-                for each in (*_children(pid), pid):
+                for each in (*self._children(main), main):
                     _signal(each, SIGKILL)
             return self._is_gone()
 
@@ -236,10 +239,10 @@ class ServerProcess:
 
         def is_gone() -> bool:
             nonlocal asked
-            pid = self.pid
-            if pid is not None and pid != asked:
-                _signal(pid, number)
-                asked = pid
+            main = self._main()
+            if main is not None and main.pid != asked:
+                _signal(main, number)
+                asked = main.pid
             return self._is_gone()
 
         return deadline.poll(is_gone)
@@ -257,35 +260,81 @@ class ServerProcess:
                 os.waitpid(self._last_pid, os.WNOHANG)
         return True
 
+    def _main(self) -> psutil.Process | None:
+        for pid in (self._pid_in(self._pid_file), self._last_pid):
+            main = None if pid is None else self._own_process(pid)
+            if main is not None:
+                self._last_pid = pid
+                return main if self.is_running else None
+        return None
+
+    def _own_process(self, pid: int) -> psutil.Process | None:
+        """The process with that id, if it is alive, the account's, and works in the data folder.
+
+        The id may come from a file that anybody could have written who may write there.
+        """
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE or not self._is_the_accounts(process):
+                return None
+            # Remembered, because it can be asked for no more once the folder is removed.
+            self._identity = self._identity or self._data.identity()
+            folder = Path(process.cwd())
+        except (psutil.Error, OSError):
+            return None
+        try:
+            status = folder.stat()
+        except OSError:  # removed while the server runs
+            return process if folder == self._data.path.resolve() else None
+        return process if (status.st_dev, status.st_ino) == self._identity else None
+
+    def _children(self, main: psutil.Process) -> list[psutil.Process]:
+        import psutil
+
+        try:
+            return [child for child in main.children() if self._is_the_accounts(child)]
+        except psutil.Error:
+            return []
+
+    def _is_the_accounts(self, process: psutil.Process) -> bool:
+        uid: int = process.uids().real
+        return uid == self._data.account.uid
+
+    def _pid_in(self, name: str) -> int | None:
+        try:
+            pid = int(self._data.read(name).split("\n", 1)[0])
+        except (OSError, ValueError, ConfigurationError):
+            return None
+        return pid if 0 < pid <= _MAX_PID else None
+
     def _remove_stale_pid_files(self) -> None:
         # We hold the lock, so no server of ours is left. PostgreSQL would refuse to start beside
-        # a zombie, or whoever has the number since; one that a person has started works here.
-        for file in self._pid_files:
-            pid = _pid_in(file)
-            if pid is not None and not self._is_ours(pid):
-                file.unlink(missing_ok=True)
+        # a zombie, beside another process that has the id since, and beside a file that a power
+        # failure left empty. A server that a person has started works in the folder: it stays.
+        for name in self._pid_files:
+            pid = self._pid_in(name)
+            if pid is None:
+                is_stale = self._data.exists(name) and not self._has_own_process()
+            else:
+                is_stale = self._own_process(pid) is None
+            if is_stale:
+                self._data.remove(name)
 
-    def _is_ours(self, pid: int) -> bool:
-        """Whether a process is alive and, where the system tells, works in the data folder."""
-        if not _is_alive(pid):
-            return False
-        if not sys.platform.startswith("linux"):
-            return True
-        try:
-            # Remembered, because it can be asked for no more once the folder is removed.
-            self._place = self._place or _identity(self._data)
-            return _identity(Path(f"/proc/{pid}/cwd")) == self._place
-        except OSError:
-            return False
+    def _has_own_process(self) -> bool:
+        import psutil
+
+        return any(self._own_process(pid) for pid in psutil.pids())
 
     @contextlib.contextmanager
     def _open_log(self) -> Generator[int]:
-        with contextlib.suppress(FileNotFoundError):
-            if self.log.stat().st_size > _LOG_LIMIT_BYTES:
-                self.log.replace(self.log.with_suffix(".log.1"))
-        fd = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = self._home.open(_LOG, _LOG_FLAGS)
         try:
-            self._account.keep(self.log)
+            if os.fstat(fd).st_size > _LOG_LIMIT_BYTES:
+                self._home.rename(_LOG, f"{_LOG}.1")
+                os.close(fd)
+                fd = self._home.open(_LOG, _LOG_FLAGS)
             yield fd
         finally:
             os.close(fd)
@@ -294,13 +343,12 @@ class ServerProcess:
 def run(
     command: Command,
     *,
-    account: Account,
-    cwd: Path,
+    folder: PrivateFolder,
     environment: Mapping[str, str],
     deadline: Deadline,
     standard_input: str = "",
 ) -> tuple[int, str]:
-    """Run a command to its end as an account.
+    """Run a command in a folder to its end, as the folder's account.
 
     Returns:
         Its exit code and what it wrote to either output.
@@ -311,8 +359,7 @@ def run(
     """
     process = _popen(
         command,
-        account=account,
-        cwd=cwd,
+        folder=folder,
         environment=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -353,16 +400,14 @@ async def in_thread(
 def _spawn(
     command: Command,
     *,
-    account: Account,
-    cwd: Path,
+    folder: PrivateFolder,
     environment: Mapping[str, str],
     stderr: int,
     pass_fds: tuple[int, ...],
 ) -> int | None:
     process = _popen(
         command,
-        account=account,
-        cwd=cwd,
+        folder=folder,
         environment=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -376,46 +421,41 @@ def _spawn(
 def _popen(
     command: Command,
     *,
-    account: Account,
-    cwd: Path,
+    folder: PrivateFolder,
     environment: Mapping[str, str],
     stdin: int,
     stdout: int,
     stderr: int,
     pass_fds: tuple[int, ...] = (),
 ) -> subprocess.Popen[str]:
-    folder_fd: int | None = None
+    account = folder.account
     try:
-        if account.is_dropped_to:
+        with folder.descriptor() as fd, account.data_dir_rights():
             # Root's server may live below folders that it must not enter itself, /root say.
             # The kernel's link to a folder that is open already asks for nothing but the folder.
-            folder_fd = os.open(cwd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            pass_fds = (*pass_fds, folder_fd)
-        return subprocess.Popen(  # noqa: S603 - programs of the wheels, no shell text of others
-            command(str(cwd) if folder_fd is None else f"/proc/self/fd/{folder_fd}"),
-            cwd=cwd,
-            env=environment,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=pass_fds,
-            text=True,
-            errors="replace",
-            umask=0o077,
-            # Out of the terminal's process group: Ctrl-C is for the owner, who stops us.
-            start_new_session=True,
-            user=account.uid if account.is_dropped_to else None,
-            group=account.gid if account.is_dropped_to else None,
-            extra_groups=() if account.is_dropped_to else None,
-        )
+            path = f"/proc/self/fd/{fd}" if account.is_dropped_to else str(folder.path)
+            return subprocess.Popen(  # noqa: S603 - programs of the wheels, no shell text of others
+                command(path),
+                cwd=path,
+                env=environment,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=(*pass_fds, fd) if account.is_dropped_to else pass_fds,
+                text=True,
+                errors="replace",
+                umask=0o077,
+                # Out of the terminal's process group: Ctrl-C is for the owner, who stops us.
+                start_new_session=True,
+                user=account.uid if account.is_dropped_to else None,
+                group=account.gid if account.is_dropped_to else None,
+                extra_groups=account.groups if account.is_dropped_to else None,
+            )
     except OSError as error:
         raise ConfigurationError(
             f"{Path(command('')[0]).name} cannot be run as user id {account.uid} "
             f"({errno.errorcode.get(error.errno or 0, 'unknown error')})"
         ) from error
-    finally:
-        if folder_fd is not None:
-            os.close(folder_fd)
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
@@ -428,44 +468,8 @@ def _end_group(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
-def _signal(pid: int, number: Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+def _signal(process: psutil.Process, number: Signals) -> None:
+    import psutil
 
-
-def _pid_in(file: Path) -> int | None:
-    try:
-        pid = int(file.read_text().split("\n", 1)[0])
-    except (OSError, ValueError):
-        return None
-    return pid if pid > 0 else None
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return not stat.rpartition(")")[2].lstrip().startswith("Z")
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [
-            int(child)
-            for listing in Path(f"/proc/{pid}/task").glob("*/children")
-            for child in listing.read_text().split()
-        ]
-    except OSError:
-        return []
+    with contextlib.suppress(psutil.Error):
+        process.send_signal(number)

@@ -7,8 +7,10 @@ import atexit
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -21,6 +23,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
 
 from test_coordinator_data_adapter.embedded.account import Account
+from test_coordinator_data_adapter.embedded.folder import PrivateFolder
 from test_coordinator_data_adapter.embedded.process import (
     Deadline,
     FileLock,
@@ -44,6 +47,9 @@ _POLL_SECONDS = 0.01
 _PATIENCE_AFTER_FAILURE = 5.0
 _WATCH_SECONDS = 0.25
 _RETRY_SECONDS = 5.0
+_PASSWORDS_FILE = "passwords.json"
+# They go into statements and configuration files, so nothing but a generated one is believed.
+_PASSWORD = re.compile(r"[\w-]{32}", re.ASCII)
 
 
 class SharedServer(ABC, Generic[_Endpoint]):
@@ -74,6 +80,7 @@ class SharedServer(ABC, Generic[_Endpoint]):
         self._data_dir = Path(data_dir).absolute()
         self._home = self._data_dir / self._kind
         self._data = self._home / "data"
+        self._account: Account | None = None
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._turn = threading.Lock()
@@ -174,7 +181,7 @@ class SharedServer(ABC, Generic[_Endpoint]):
 
     @abstractmethod
     def _prepare(
-        self, account: Account, passwords: dict[str, str], *, fresh: bool, deadline: Deadline
+        self, data: PrivateFolder, passwords: dict[str, str], *, fresh: bool, deadline: Deadline
     ) -> None:
         """Make the data folder ready for a launch, under the gate and with no server running.
 
@@ -182,7 +189,7 @@ class SharedServer(ABC, Generic[_Endpoint]):
         """
 
     @abstractmethod
-    def _check(self) -> None:
+    def _check(self, data: PrivateFolder) -> None:
         """Refuse data that the programs cannot serve, whether or not a server runs."""
 
     @abstractmethod
@@ -190,7 +197,7 @@ class SharedServer(ABC, Generic[_Endpoint]):
         """Start the server's process."""
 
     @abstractmethod
-    def _is_ready(self, socket: Path, passwords: dict[str, str]) -> bool:
+    def _is_ready(self, data: PrivateFolder, socket: Path, passwords: dict[str, str]) -> bool:
         """Whether the running server answers."""
 
     @abstractmethod
@@ -209,14 +216,20 @@ class SharedServer(ABC, Generic[_Endpoint]):
                 ) from error
 
     def _start_within(self, deadline: Deadline) -> _Endpoint:
-        self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        account = Account.for_folder(self._data_dir)
-        self._make_home(account)
+        account = self._account = Account.for_data_dir(self._data_dir)
         self._locate(account)
-        process = self._process or self._make_process(account)
-        with self._gate(account, deadline) as owners:
+        # Root gives up its own rights before it touches anything in a folder of another user.
+        with account.data_dir_rights():
+            return self._start_as(account, deadline)
+
+    def _start_as(self, account: Account, deadline: Deadline) -> _Endpoint:
+        self._make_home(account)
+        home = PrivateFolder(self._home, account)
+        data = PrivateFolder(self._data, account, is_data=True)
+        process = self._process or self._make_process(home, data)
+        with self._gate(home, deadline) as owners:
             try:
-                passwords = self._ensure_running(process, account, owners, deadline)
+                passwords = self._ensure_running(process, home, data, owners, deadline)
                 endpoint = self._connect_details(self._socket(), passwords)
                 if self._membership is None:
                     # Nobody else can hold it alone: that takes the gate.
@@ -236,14 +249,20 @@ class SharedServer(ABC, Generic[_Endpoint]):
         return endpoint
 
     def _ensure_running(
-        self, process: ServerProcess, account: Account, owners: FileLock, deadline: Deadline
+        self,
+        process: ServerProcess,
+        home: PrivateFolder,
+        data: PrivateFolder,
+        owners: FileLock,
+        deadline: Deadline,
     ) -> dict[str, str]:
-        self._check()
-        passwords = self._kept_passwords()
+        self._check(data)
+        passwords = self._stored_passwords(home)
         if passwords is None and process.is_running:
             if self._membership is not None or not owners.try_acquire():
                 raise ConfigurationError(
-                    f"{self._passwords_file} is gone while the server runs: stop its other users"
+                    f"{self._home / _PASSWORDS_FILE} is gone while the server runs: "
+                    "stop its other users"
                 )
             owners.unlock()
             self._shut_down(process, self._stop_timeout)
@@ -261,15 +280,15 @@ class SharedServer(ABC, Generic[_Endpoint]):
                 if launches == 0:
                     fresh = passwords is None
                     passwords = passwords or self._new_passwords()
-                    self._prepare(account, passwords, fresh=fresh, deadline=deadline)
+                    self._prepare(data, passwords, fresh=fresh, deadline=deadline)
                     if fresh:
-                        self._keep_passwords(account, passwords)
+                        home.write(_PASSWORDS_FILE, json.dumps(passwords), is_durable=True)
                 self._launch(process)
                 launches += 1
             elif (
                 passwords is not None
                 and process.pid is not None
-                and self._is_ready(self._socket(), passwords)
+                and self._is_ready(data, self._socket(), passwords)
             ):
                 return passwords
             time.sleep(_POLL_SECONDS)
@@ -280,12 +299,16 @@ class SharedServer(ABC, Generic[_Endpoint]):
             if self._membership is None or self._process is None or self._pid != os.getpid():
                 return
             atexit.unregister(self._stop)
+            account = self._account or Account.of_this_process()
             membership, self._membership = self._membership, None
             process, self._process = self._process, None
             self._endpoint = None
             try:
-                account = Account.for_folder(self._data_dir)
-                with self._gate(account, Deadline(self._stop_timeout)) as owners:
+                home = PrivateFolder(self._home, account)
+                with (
+                    account.data_dir_rights(),
+                    self._gate(home, Deadline(self._stop_timeout)) as owners,
+                ):
                     membership.release()
                     if owners.try_acquire():
                         self._shut_down(process, self._stop_timeout)
@@ -295,7 +318,8 @@ class SharedServer(ABC, Generic[_Endpoint]):
             finally:
                 membership.release()
                 process.close()
-                self._remove_shortcut()
+                with account.data_dir_rights():
+                    self._remove_shortcut()
 
     def _shut_down(self, process: ServerProcess, patience: float) -> None:
         is_gone = (
@@ -312,10 +336,10 @@ class SharedServer(ABC, Generic[_Endpoint]):
             self._shortcut = None
 
     @contextlib.contextmanager
-    def _gate(self, account: Account, deadline: Deadline) -> Generator[FileLock]:
+    def _gate(self, home: PrivateFolder, deadline: Deadline) -> Generator[FileLock]:
         """Hold the gate; gives a handle on the owners' lock, closed unless it became ours."""
-        gate = FileLock(self._home / "gate", account)
-        owners = FileLock(self._home / "owners", account)
+        gate = FileLock(home, "gate")
+        owners = FileLock(home, "owners")
         try:
             if not gate.acquire(deadline):
                 raise UnavailableError(
@@ -328,54 +352,51 @@ class SharedServer(ABC, Generic[_Endpoint]):
                 owners.release()
             gate.release()
 
-    def _make_process(self, account: Account) -> ServerProcess:
+    def _make_process(self, home: PrivateFolder, data: PrivateFolder) -> ServerProcess:
         return ServerProcess(
-            self._home,
-            data=self._data,
-            pid_file=self._pid_file,
-            account=account,
-            socket_lock=f"{self._socket_file}.lock",
+            home, data=data, pid_file=self._pid_file, socket_lock=f"{self._socket_file}.lock"
         )
 
     def _make_home(self, account: Account) -> None:
         with contextlib.suppress(FileExistsError):
             self._home.mkdir(mode=0o700)
-            account.keep(self._home)
-        status = self._home.stat()
-        if status.st_uid not in (os.geteuid(), account.uid):
+        status = self._home.lstat()
+        owner = account.uid if account.owns_data_dir else os.geteuid()
+        if not stat.S_ISDIR(status.st_mode):
             raise ConfigurationError(
-                f"{self._home} belongs to user id {status.st_uid}: "
-                "choose another folder for the embedded servers"
+                f"{self._home} is not a folder, and the private servers follow no links there: "
+                "remove it, or choose another folder"
             )
+        _require_owner(self._home, status.st_uid, owner)
         if status.st_mode & 0o077:
             self._home.chmod(0o700)
+        with contextlib.suppress(FileNotFoundError):
+            _require_owner(self._data, self._data.stat().st_uid, account.uid)
 
-    @property
-    def _passwords_file(self) -> Path:
-        return self._home / "passwords.json"
+    def _make_data(self, account: Account, path: Path) -> None:
+        """Make a folder for data in the home folder, the account's own."""
+        path.mkdir(mode=0o700)
+        if not account.owns_data_dir:
+            # Nobody but root can enter the home folder, so this cannot be exchanged.
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
-    def _kept_passwords(self) -> dict[str, str] | None:
+    def _stored_passwords(self, home: PrivateFolder) -> dict[str, str] | None:
         try:
-            kept = cast("object", json.loads(self._passwords_file.read_text()))
+            stored = cast("object", json.loads(home.read(_PASSWORDS_FILE)))
         except (FileNotFoundError, ValueError):
             return None
-        if not isinstance(kept, dict):
+        if not isinstance(stored, dict):
             return None
-        passwords = cast("dict[str, object]", kept)
-        found = {name: str(passwords[name]) for name in self._secret_names if name in passwords}
-        return found if len(found) == len(self._secret_names) else None
+        passwords = cast("dict[str, object]", stored)
+        usable = {
+            name: password
+            for name in self._secret_names
+            if isinstance(password := passwords.get(name), str) and _PASSWORD.fullmatch(password)
+        }
+        return usable if len(usable) == len(self._secret_names) else None
 
     def _new_passwords(self) -> dict[str, str]:
         return {name: secrets.token_urlsafe(24) for name in self._secret_names}
-
-    def _keep_passwords(self, account: Account, passwords: dict[str, str]) -> None:
-        descriptor, staging = tempfile.mkstemp(prefix="passwords-", dir=self._home)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(passwords, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        account.keep(Path(staging))
-        Path(staging).replace(self._passwords_file)
 
     def _socket(self) -> Path:
         """The server's socket by a path that is short enough for the system."""
@@ -395,4 +416,12 @@ class SharedServer(ABC, Generic[_Endpoint]):
             folder.rmdir()
         raise ConfigurationError(
             "the path of the temporary folder is too long for a socket: set TMPDIR to a shorter one"
+        )
+
+
+def _require_owner(folder: Path, found: int, owner: int) -> None:
+    if found != owner:
+        raise ConfigurationError(
+            f"{folder} belongs to user id {found}, and should belong to user id {owner}: "
+            "choose another folder for the private servers"
         )

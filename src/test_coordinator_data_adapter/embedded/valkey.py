@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket as sockets
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 from test_coordinator_data_adapter.embedded.account import Account
 from test_coordinator_data_adapter.embedded.binaries import valkey_program
+from test_coordinator_data_adapter.embedded.folder import PrivateFolder
 from test_coordinator_data_adapter.embedded.process import Deadline, ServerProcess
 from test_coordinator_data_adapter.embedded.shared import SharedServer
 
@@ -66,30 +68,30 @@ class EmbeddedValkey(SharedServer[ValkeyEndpoint]):
     def _locate(self, account: Account) -> None:
         self._program = valkey_program(account)
 
-    def _check(self) -> None:
-        """Valkey reads the files of every earlier Redis and says in its log what it cannot."""
+    def _check(self, data: PrivateFolder) -> None:
+        """Valkey reads the files of every earlier Redis, and its log names what it cannot read."""
 
     def _prepare(
         self,
-        account: Account,
+        data: PrivateFolder,
         passwords: dict[str, str],
         *,
-        fresh: bool,  # noqa: ARG002 - the passwords stand in the configuration alone
-        deadline: Deadline,  # noqa: ARG002 - nothing here lasts
+        fresh: bool,  # noqa: ARG002 - the passwords are in the configuration alone
+        deadline: Deadline,  # noqa: ARG002 - nothing here takes long
     ) -> None:
-        self._data.mkdir(mode=0o700, exist_ok=True)
-        account.own(self._data)
-        file = self._data / "valkey.conf"
-        file.unlink(missing_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(_CONFIGURATION.format(password=passwords["default"]))
-        account.own(file)
+        with contextlib.suppress(FileExistsError):
+            self._make_data(data.account, data.path)
+        data.write("valkey.conf", _CONFIGURATION.format(password=passwords["default"]))
 
     def _launch(self, process: ServerProcess) -> None:
         process.launch(lambda folder: [str(self._program), f"{folder}/valkey.conf"], ENVIRONMENT)
 
-    def _is_ready(self, socket: Path, passwords: dict[str, str]) -> bool:
+    def _is_ready(
+        self,
+        data: PrivateFolder,  # noqa: ARG002 - Valkey answers for itself
+        socket: Path,
+        passwords: dict[str, str],
+    ) -> bool:
         return answers(sockets.AF_UNIX, str(socket), passwords["default"])
 
     def _connect_details(self, socket: Path, passwords: dict[str, str]) -> ValkeyEndpoint:

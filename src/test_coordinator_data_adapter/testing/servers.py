@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -22,6 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from test_coordinator_data_adapter.embedded import postgres, valkey
 from test_coordinator_data_adapter.embedded.account import Account
 from test_coordinator_data_adapter.embedded.binaries import postgres_programs, valkey_program
+from test_coordinator_data_adapter.embedded.folder import PrivateFolder
 from test_coordinator_data_adapter.embedded.process import (
     Deadline,
     FileLock,
@@ -93,20 +95,14 @@ class ThrowawayServer(ABC):
     _quick_stop: Signals
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
-        self._account = Account.for_folder(folder)
-        self._data = folder / "data"
-        self._users = FileLock(folder / "users", self._account)
-        # Somebody who looks for orphans may hold it for a moment.
+        self._account = Account.for_data_dir(folder)
+        self._folder = PrivateFolder(folder, self._account)
+        self._data = PrivateFolder(folder / "data", self._account, is_data=True)
+        self._users = FileLock(self._folder, "users")
+        # A process that looks for orphans may hold it for an instant.
         Deadline(_SECONDS).poll(lambda: self._users.try_acquire(shared=True))
         self.port = int(self._remember("port", lambda: str(port or self._reserve_port())))
-        self._process = ServerProcess(
-            folder,
-            data=self._data,
-            pid_file=self._pid_file,
-            account=self._account,
-        )
+        self._process = ServerProcess(self._folder, data=self._data, pid_file=self._pid_file)
 
     @property
     def log(self) -> Path:
@@ -129,11 +125,8 @@ class ThrowawayServer(ABC):
         Its configuration names the file without a folder.
         """
         self._prepare()
-        path = self._data / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        path.chmod(0o600)
-        self._account.own(path)
-        return path
+        self._data.write(name, content)
+        return self._data.path / name
 
     def start(self, *, wait: bool = True) -> None:
         """Start the server; unless told otherwise, return when it takes connections.
@@ -189,22 +182,21 @@ class ThrowawayServer(ABC):
             if not self._process.end(self._quick_stop, Deadline(_QUICK_SECONDS)):
                 self.kill()
             self._clean_up_after_kill()
-            shutil.rmtree(self._data, ignore_errors=True)
+            with self._account.data_dir_rights():
+                shutil.rmtree(self._data.path, ignore_errors=True)
         self._process.close()
         self._users.release()
 
     @classmethod
     def end_orphan(cls, folder: Path) -> None:
         """End the server of a folder, if it has one of this kind, nobody uses it and it runs."""
-        if (folder / "data" / cls._pid_file).exists():
-            orphan = ServerProcess(
-                folder,
-                data=folder / "data",
-                pid_file=cls._pid_file,
-                account=Account.of_this_process(),
-            )
-            orphan.kill(Deadline(_SECONDS))
-            orphan.close()
+        if not (folder / "data" / cls._pid_file).exists():
+            return
+        account = Account.for_data_dir(folder)
+        data = PrivateFolder(folder / "data", account, is_data=True)
+        orphan = ServerProcess(PrivateFolder(folder, account), data=data, pid_file=cls._pid_file)
+        orphan.kill(Deadline(_SECONDS))
+        orphan.close()
 
     def __enter__(self) -> Self:
         try:
@@ -236,26 +228,32 @@ class ThrowawayServer(ABC):
     def _is_ready(self) -> bool:
         """Whether it takes connections."""
 
+    def _make_data(self) -> None:
+        with self._account.data_dir_rights():
+            self._data.path.mkdir(mode=0o700)
+        if not self._account.owns_data_dir:
+            os.chown(self._data.path, self._account.uid, self._account.gid, follow_symlinks=False)
+
     def _remember(self, name: str, make: Callable[[], str]) -> str:
-        file = self._folder / name
-        if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(make())
-        return file.read_text()
+        if not self._folder.exists(name):
+            self._folder.write(name, make())
+        return self._folder.read(name)
 
     def _reserve_port(self) -> int:
+        registry = _registry()
         while True:
             port = random.choice(_PORTS)  # noqa: S311 - no secret
-            entry = FileLock(_registry() / str(port), Account.of_this_process())
+            entry = FileLock(registry, str(port))
             try:
                 if (
                     entry.try_acquire()
                     and entry.is_in_place
-                    and _folder_in_use(entry.path) is None
+                    and not _is_in_use(registry.read(str(port)))
                     and _is_free(port)
                     and _is_free(port + _CLUSTER_BUS)
                 ):
-                    entry.path.write_text(str(self._folder.absolute()))
+                    os.truncate(entry.fd, 0)
+                    os.write(entry.fd, os.fsencode(self._folder.path.absolute()))
                     return port
             finally:
                 entry.release()
@@ -263,37 +261,48 @@ class ThrowawayServer(ABC):
 
 def end_orphans() -> None:
     """End the servers whose tests were killed before they could end them."""
-    for entry in _registry().iterdir():
-        lock = FileLock(entry, Account.of_this_process())
+    registry = _registry()
+    for name in sorted(entry.name for entry in registry.path.iterdir()):
+        lock = FileLock(registry, name)
         try:
-            if lock.try_acquire() and lock.is_in_place and _folder_in_use(entry) is None:
-                folder = entry.read_text()
-                for server in (ThrowawayPostgres, ThrowawayValkey) if folder else ():
-                    server.end_orphan(Path(folder))
-                entry.unlink(missing_ok=True)
+            if lock.try_acquire() and lock.is_in_place:
+                folder = registry.read(name)
+                if not _is_in_use(folder):
+                    for server in (ThrowawayPostgres, ThrowawayValkey) if folder else ():
+                        server.end_orphan(Path(folder))
+                    registry.remove(name)
         finally:
             lock.release()
 
 
-def _registry() -> Path:
+def _registry() -> PrivateFolder:
     """A folder with a file for every port that was given out, which names the server's folder."""
-    folder = Path("/tmp") / f"test-coordinator-ports-{os.geteuid()}"  # noqa: S108 - private
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.geteuid():
-        raise UnavailableError(f"{folder} belongs to somebody else: remove it")
-    return folder
+    path = _registry_path()
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    # Whoever was faster in /tmp could have put a link here, or a folder that others write to.
+    is_private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    if not is_private or status.st_uid != os.geteuid():
+        raise UnavailableError(f"{path} is not a private folder of this user: remove it")
+    return PrivateFolder(path, Account.of_this_process())
 
 
-def _folder_in_use(entry: Path) -> Path | None:
-    """The folder that an entry of the registry names, if somebody lives who uses it."""
-    folder = Path(entry.read_text() or os.devnull)
-    if not (folder / "users").exists():
-        return None
-    users = FileLock(folder / "users", Account.of_this_process())
+def _registry_path() -> Path:
+    return Path("/tmp") / f"test-coordinator-ports-{os.geteuid()}"  # noqa: S108 - see `_registry`
+
+
+def _is_in_use(folder: str) -> bool:
+    """Whether a living process uses the server of a folder that the registry names."""
+    if not folder or not (Path(folder) / "users").exists():
+        return False
     try:
-        return None if users.try_acquire() else folder
+        users = FileLock(PrivateFolder(Path(folder), Account.of_this_process()), "users")
     except FileNotFoundError:  # removed meanwhile
-        return None
+        return False
+    try:
+        return not users.try_acquire()
+    except FileNotFoundError:  # removed meanwhile
+        return False
     finally:
         users.release()
 
@@ -350,21 +359,15 @@ class ThrowawayPostgres(ThrowawayServer):
         return f"postgresql+asyncpg://{user}:{password}@{host}:{self.port}/{database}"
 
     def _prepare(self) -> None:
-        if not self._data.exists():
+        if not self._data.path.exists():
             deadline = Deadline(_SECONDS)
-            self._data.mkdir(mode=0o700)
-            self._account.own(self._data)
-            postgres.initialise(
-                self._programs, self._data, self._account, deadline, is_durable=False
-            )
+            self._make_data()
+            postgres.initialise(self._programs, self._data, deadline, is_durable=False)
             change_password = f"ALTER ROLE {postgres.OWNER_ROLE} PASSWORD '{self.password}'"
-            postgres.execute_offline(
-                self._programs, self._data, self._account, [change_password], deadline
-            )
+            postgres.execute_offline(self._programs, self._data, [change_password], deadline)
 
     def _configure(self) -> None:
-        hba = self._data / "pg_hba.conf"
-        hba.write_text("".join(f"{line}\n" for line in self.hba))
+        self._data.write("pg_hba.conf", "".join(f"{line}\n" for line in self.hba))
 
     def _command(self, folder: str) -> Sequence[str]:
         settings = {
@@ -385,7 +388,7 @@ class ThrowawayPostgres(ThrowawayServer):
 
     def _clean_up_after_kill(self) -> None:
         with contextlib.suppress(OSError, IndexError, ValueError):
-            segment = (self._data / "postmaster.pid").read_text().splitlines()[_SHARED_MEMORY_LINE]
+            segment = self._data.read("postmaster.pid").splitlines()[_SHARED_MEMORY_LINE]
             ctypes.CDLL(None).shmctl(int(segment.split()[1]), _REMOVE_SEGMENT, None)
 
 
@@ -439,9 +442,8 @@ class ThrowawayValkey(ThrowawayServer):
         return f"redis://{login}{_HOST}:{self.port}/{database}"
 
     def _prepare(self) -> None:
-        if not self._data.exists():
-            self._data.mkdir(mode=0o700)
-            self._account.own(self._data)
+        if not self._data.path.exists():
+            self._make_data()
 
     def _configure(self) -> None:
         lines = [
@@ -453,11 +455,8 @@ class ThrowawayValkey(ThrowawayServer):
             *(() if self.password is None else (f"requirepass {self.password}",)),
             *self.config,
         ]
-        file = self._data / "server.conf"
-        if not (self._is_sentinel and file.exists()):
-            file.write_text("".join(f"{line}\n" for line in lines))
-            file.chmod(0o600)
-            self._account.own(file)
+        if not (self._is_sentinel and self._data.exists("server.conf")):
+            self._data.write("server.conf", "".join(f"{line}\n" for line in lines))
 
     def _command(self, folder: str) -> Sequence[str]:
         return [
@@ -523,7 +522,8 @@ class DatabaseServer:
                 it opened.
         """
         full_name = f"{self.prefix}{name}"
-        lock = FileLock(self.folder / f"template-{name}", Account.of_this_process())
+        session = PrivateFolder(self.folder, Account.of_this_process())
+        lock = FileLock(session, f"template-{name}")
         try:
             if not await in_thread(lambda: lock.acquire(Deadline(_SECONDS))):
                 raise UnavailableError(f"another process takes too long to build {name}")
@@ -564,8 +564,7 @@ class DatabaseServer:
                 statement,
                 plain.geturl(),
             ],
-            account=account,
-            cwd=self.folder,
+            folder=PrivateFolder(self.folder, account),
             environment={**postgres.ENVIRONMENT, "PGPASSWORD": unquote(parts.password or "")},
             deadline=Deadline(_SECONDS),
         )
@@ -602,7 +601,7 @@ class KeyspaceServer:
 def _gate(folder: Path) -> Generator[None]:
     """Let one process of a session at a time make or remove what all of them share."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    gate = FileLock(folder / "gate", Account.of_this_process())
+    gate = FileLock(PrivateFolder(folder, Account.of_this_process()), "gate")
     try:
         if not gate.acquire(Deadline(_SECONDS)):
             raise UnavailableError(f"another process takes too long in {folder}")
@@ -635,7 +634,7 @@ def _joined(folder: Path, kind: Callable[[Path], _Throwaway]) -> Generator[_Thro
 @contextlib.contextmanager
 def _given(url: str, folder: Path) -> Generator[DatabaseServer]:
     with _gate(folder):
-        users = FileLock(folder / "users", Account.of_this_process())
+        users = FileLock(PrivateFolder(folder, Account.of_this_process()), "users")
         users.try_acquire(shared=True)
         name = folder / "session"
         if not name.exists():

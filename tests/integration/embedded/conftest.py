@@ -105,8 +105,9 @@ def workshop() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def used_folder(workshop: Path) -> Path:
     """A folder whose servers have run and stopped."""
-    with Owner("postgres", workshop / "used"), Owner("valkey", workshop / "used"):
-        pass
+    for kind in KINDS:
+        with Owner(kind, workshop / "used") as owner:
+            assert "url" in owner.report, owner.report
     return workshop / "used"
 
 
@@ -203,6 +204,18 @@ def owner() -> Iterator[Callable[..., Owner]]:
 def as_root() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
+
+
+@pytest.fixture
+def lend(used_folder: Path, open_folder: Path) -> Callable[[str], Path]:
+    """Gives the unprivileged user a folder with the used server of one kind."""
+
+    def lend(kind: str) -> Path:
+        subprocess.run(["cp", "-a", used_folder / kind, open_folder], check=True)
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", open_folder], check=True)
+        return open_folder
+
+    return lend
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from test_coordinator_data_adapter.errors import AdapterError
 async def use(kind: str, folder: Path) -> None:
     try:
         if kind == "postgres":
-            async with EmbeddedPostgres(folder) as postgres:
+            async with EmbeddedPostgres(folder, start_timeout=300) as postgres:
                 await report(postgres.endpoint.owner_url, folder / "postgres/data/postmaster.pid")
         else:
-            async with EmbeddedValkey(folder) as valkey:
+            async with EmbeddedValkey(folder, start_timeout=300) as valkey:
                 await report(valkey.endpoint.url, folder / "valkey/data/valkey.pid")
     except AdapterError as error:
         say(error=type(error).__name__, message=str(error))

@@ -12,6 +12,8 @@ import psutil
 import pytest
 import redis.asyncio as redis
 
+from test_coordinator_data_adapter.embedded.account import Account
+from test_coordinator_data_adapter.embedded.folder import PrivateFolder
 from test_coordinator_data_adapter.errors import UnavailableError
 from test_coordinator_data_adapter.testing import servers
 from test_coordinator_data_adapter.testing.servers import (
@@ -204,7 +206,8 @@ def is_there(pid: int) -> bool:
 def test_those_who_look_for_orphans_at_once_are_not_in_each_others_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servers, "_registry", lambda: tmp_path)
+    registry = PrivateFolder(tmp_path, Account.of_this_process())
+    monkeypatch.setattr(servers, "_registry", lambda: registry)
     for port in range(500):
         (tmp_path / str(port)).write_text(str(tmp_path / "gone"))
 

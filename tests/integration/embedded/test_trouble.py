@@ -93,13 +93,24 @@ async def test_a_user_without_a_name_is_told_what_postgresql_needs(open_folder, 
     assert "no entry in the password database" in nameless.report["message"]
 
 
-async def test_a_server_that_a_person_started_by_hand_is_left_alone(folder):
+@pytest.mark.parametrize("content", [b"", b"\n", b"\0" * 512, b"no number\n", b"99999999999\n"])
+async def test_a_pid_file_that_a_power_failure_damaged_is_no_obstacle(kind, folder, content):
+    kind.pid_file(folder).write_bytes(content)
+    kind.pid_file(folder).with_name(".s.PGSQL.5432.lock").write_bytes(content)
+
+    async with kind.start_in(folder) as server:
+        await kind.remember(kind.url(server.endpoint), "started")
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_a_server_that_a_person_started_by_hand_is_left_alone(folder, is_damaged):
     data = folder / "postgres" / "data"
     user = data.stat().st_uid
     by_hand = await asyncio.create_subprocess_exec(
         "cat", cwd=data, stdin=asyncio.subprocess.PIPE, user=user if os.geteuid() == 0 else None
     )
-    (data / "postmaster.pid").write_text(f"{by_hand.pid}\n{data}\n0\n5432\n.\n\n\n")
+    content = "" if is_damaged else f"{by_hand.pid}\n{data}\n0\n5432\n.\n\n\n"
+    (data / "postmaster.pid").write_text(content)
     os.chown(data / "postmaster.pid", user, -1)
 
     with pytest.raises(UnavailableError, match=r"server\.log"):
