@@ -77,7 +77,7 @@ def _tests(record: RunRecord) -> Iterator[dict[str, JsonValue]]:
             "start": _milliseconds(record.began_at),
             "suite": [record.name],
             "message": text,
-            "labels": {"run_id": record.run.run_id},
+            "labels": _labels(record),
         }
 
 
@@ -87,17 +87,24 @@ def _test(record: RunRecord, result: TestResult) -> dict[str, JsonValue]:
         "name": assertion_name(result) or "(unnamed)",
         "status": _STATUSES[result.status],
         "rawStatus": result.status.value,
-        "duration": 0,
+        "duration": result.duration_ms or 0,
         "start": _milliseconds(result.verification_time),
         "suite": [record.name, *([result.phase] if result.phase else [])],
         "type": result.assertion_type.value,
-        "labels": {"run_id": record.run.run_id},
+        "labels": _labels(record),
     }
+    if result.attempts is not None and result.attempts > 1:
+        test["retries"] = result.attempts - 1
+        test["flaky"] = result.status is ResultStatus.PASSED
     if result.status is not ResultStatus.PASSED:
         test["message"] = f"expected {result.expected_value}, actual {result.actual_value}"
         if result.error_details:
             test["trace"] = result.error_details
     return test
+
+
+def _labels(record: RunRecord) -> dict[str, JsonValue]:
+    return {**record.run.labels, "run_id": record.run.run_id}
 
 
 def _milliseconds(timestamp: datetime) -> int:

@@ -29,10 +29,10 @@ _ELEMENTS: Final = {
 async def write_junit(records: AsyncIterable[RunRecord], out: TextIO) -> int:
     """Write a JUnit XML report: a test suite for each run, a test case for each assertion.
 
-    The suite has the name of the scenario, the start and the duration of the run, and the run's
-    id and each of its faults as properties. A test case has the class name ``scenario.phase``.
-    What the verdict states and no assertion shows (an error, a timeout, a cancellation) is a test
-    case "verdict". One record is in memory at a time.
+    The suite has the name of the scenario, the start and the duration of the run, and as properties
+    the run's id, its labels and each of its faults. A test case has the class name
+    ``scenario.phase``. What the verdict states and no assertion shows (an error, a timeout, a
+    cancellation) is a test case "verdict". One record is in memory at a time.
 
     Args:
         records: the runs, in the order in which they are to be written.
@@ -82,6 +82,7 @@ def _properties(record: RunRecord) -> list[tuple[str, str]]:
     properties.append(("status", run.status.value))
     if run.test_environment is not None:
         properties.append(("environment", run.test_environment))
+    properties += [(f"label.{key}", value) for key, value in sorted(run.labels.items())]
     for position, event in enumerate(record.events, start=1):
         fault = f"{event.event_type.value} on {event.target_service}: {event.status.value}"
         if event.recovery_time_ms is not None:
@@ -95,6 +96,8 @@ def _case(suite: Element, record: RunRecord, result: TestResult) -> None:
     case = SubElement(
         suite, "testcase", classname=_text(classname), name=_text(assertion_name(result))
     )
+    if result.duration_ms is not None:
+        case.set("time", _seconds(result.duration_ms))
     if result.status is ResultStatus.PASSED:
         return
     message = f"expected {result.expected_value}, actual {result.actual_value}"

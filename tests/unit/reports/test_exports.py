@@ -151,6 +151,22 @@ async def test_given_a_verdict_that_no_assertion_shows_then_it_is_a_test_case_of
         assert "baseline not met" in shown[0].result[0].message
 
 
+async def test_given_labels_durations_and_attempts_then_both_formats_show_them():
+    one = record(labels={"version": "1.9.0"})
+    result = a_test_result(
+        run_id=one.run.run_id, status=ResultStatus.PASSED, name="p99", duration_ms=250, attempts=2
+    )
+    one = RunRecord(one.run, one.scenario, one.events, (result,))
+
+    (suite,) = await junit(one)
+    (test,) = (await ctrf(one))["tests"]
+
+    assert {one.name: one.value for one in suite.properties()}["label.version"] == "1.9.0"
+    assert [case.time for case in suite] == [0.25]
+    assert (test["duration"], test["retries"], test["flaky"]) == (250, 1, True)
+    assert test["labels"] == {"version": "1.9.0", "run_id": one.run.run_id}
+
+
 async def test_given_hostile_text_when_written_as_junit_then_the_report_stays_well_formed():
     one = record(RunStatus.ERROR, (ResultStatus.FAILED,), error_message=HOSTILE)
     named = one.scenario.model_copy(update={"name": HOSTILE})
