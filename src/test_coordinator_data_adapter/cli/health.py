@@ -149,9 +149,9 @@ def _show(told: JsonObject) -> None:
     for backend in _BACKENDS:
         error = _facts(told, backend).get("error")
         if error is not None:
-            say(f"{backend}: {error}")
+            say(f"{backend}: {plain(str(error))}")
         for warning in cast("list[str]", _facts(told, backend)["warnings"]):
-            say(f"{backend}: warning: {warning}")
+            say(f"{backend}: warning: {plain(warning)}")
 
 
 def _facts(told: JsonObject, backend: str) -> JsonObject:

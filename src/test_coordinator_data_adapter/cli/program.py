@@ -22,7 +22,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
-from test_coordinator_data_adapter.cli.screen import say
+from test_coordinator_data_adapter.cli.screen import plain, say
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConfigurationError,
@@ -256,7 +256,7 @@ def _failure(error: Exception) -> CommandError:
         case ValidationError(title="AdapterConfig"):
             failure = _settings_failure(error)
         case AdapterError():
-            failure = CommandError(str(error), _exit_code(error))
+            failure = CommandError(plain(str(error)), _exit_code(error))
         case _:
             traceback.print_exception(error)
             failure = CommandError(

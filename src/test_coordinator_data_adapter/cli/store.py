@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, cast
 import typer
 
 from test_coordinator_data_adapter.cli.program import CommandError, ExitCode
-from test_coordinator_data_adapter.cli.screen import say
+from test_coordinator_data_adapter.cli.screen import plain, say
 from test_coordinator_data_adapter.config import AdapterConfig
 from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
 from test_coordinator_data_adapter.factory import AdapterFactory
@@ -144,7 +144,7 @@ async def opened(
             return
         if not chosen and not config.in_memory:
             where = "the private server" if private else _DEFAULT
-            say(f"{where} cannot be used: {postgres['error']}")
+            say(f"{where} cannot be used: {plain(str(postgres['error']))}")
         yield Store(factory, _MEMORY, "memory", advice or (None if chosen else _TO_KEEP_IT))
 
 
@@ -185,7 +185,7 @@ def _called(config: AdapterConfig, postgres: dict[str, object]) -> str:
     folder, home = config.embedded_data_dir, Path.home()
     if folder.is_relative_to(home):
         folder = "~" / folder.relative_to(home)
-    return f"{name} in {folder}"
+    return f"{name} in {plain(str(folder))}"
 
 
 def _exit_code(states: BackendStates, backend: str) -> ExitCode:
@@ -193,4 +193,4 @@ def _exit_code(states: BackendStates, backend: str) -> ExitCode:
 
 
 def _unusable(which: str, reason: str, exit_code: ExitCode) -> CommandError:
-    return CommandError(f"{which} cannot be used: {reason}", exit_code)
+    return CommandError(f"{which} cannot be used: {plain(reason)}", exit_code)

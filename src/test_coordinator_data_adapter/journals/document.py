@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast
 
 from test_coordinator_data_adapter.errors import InvalidValueError
+from test_coordinator_data_adapter.journals.files import printable
 from test_coordinator_data_adapter.models.values import (
     MAX_MOMENT,
     MIN_MOMENT,
@@ -36,6 +37,9 @@ _DRY_MODES: Final[dict[object, DryMode]] = {
     "pause": "pause",
 }
 _WRAPPING: Final = re.compile(r"^(?:chaoslib\.exceptions\.ActivityFailed: )+")
+# Every value but the first follows one of these. Those in texts count as well.
+_BEFORE_VALUES: Final = (b",", b"[", b"{")
+_MAX_VALUES: Final = 4_000_000  # some 500 MB, once parsed
 _INTERRUPTION: Final = re.compile(r"\bInterruptExecution\b")
 
 
@@ -67,7 +71,7 @@ class Activity:
     def label(self) -> str:
         """How messages name it."""
         kind = "action" if self.is_action else "probe"
-        return f"{kind} {self.name!r}" + (f" ({self.call})" if self.call else "")
+        return f"{kind} {self.name!r}" + (f" ({printable(self.call)})" if self.call else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,8 @@ def parse_journal(content: bytes) -> Journal:
     Raises:
         InvalidValueError: it is no JSON, or JSON but no journal; the message says where.
     """
+    if sum(map(content.count, _BEFORE_VALUES)) > _MAX_VALUES:
+        raise InvalidValueError(f"contains more than {_MAX_VALUES:,} values")
     try:
         document = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as broken:

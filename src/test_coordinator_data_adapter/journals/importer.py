@@ -27,6 +27,7 @@ from test_coordinator_data_adapter.interfaces import (
     TestResultsRepository,
     TestRunsRepository,
 )
+from test_coordinator_data_adapter.journals.files import read_file
 from test_coordinator_data_adapter.journals.mapping import Mapping
 from test_coordinator_data_adapter.journals.records import (
     JournalRecords,
@@ -163,7 +164,7 @@ class JournalImporter:
                 `OutcomeUnknownError`. A bad file raises nothing: it comes back refused.
         """
         try:
-            content = await asyncio.to_thread(_content, path)
+            content = await asyncio.to_thread(read_file, path, max_bytes=MAX_FILE_BYTES)
             records = read_journal(content, self._mapping)
         except (OSError, ValueError) as broken:
             reason = str(broken) if isinstance(broken, InvalidValueError) else ""
@@ -240,20 +241,6 @@ class JournalImporter:
                     await self._chaos_events.create(event)
                 except DuplicateError:
                     continue  # the same event, from another import of this journal
-
-
-def _content(path: Path) -> bytes:
-    found = path.stat()
-    # a pipe or a device would keep us waiting for ever
-    if not stat.S_ISREG(found.st_mode):
-        raise InvalidValueError("is not a regular file")
-    content = b""
-    if found.st_size <= MAX_FILE_BYTES:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)  # it may be growing
-    if max(found.st_size, len(content)) > MAX_FILE_BYTES:
-        raise InvalidValueError(f"is larger than {MAX_FILE_BYTES // 1024**2} MiB")
-    return content
 
 
 def _refused(path: Path, reason: str) -> Import:

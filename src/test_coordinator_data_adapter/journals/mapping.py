@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import reprlib
 import tomllib
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -14,12 +15,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
-from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.errors import ConfigurationError, InvalidValueError
 from test_coordinator_data_adapter.journals.document import Activity
+from test_coordinator_data_adapter.journals.files import printable, read_file
 from test_coordinator_data_adapter.models import AssertionType, EventType, ScenarioType
 from test_coordinator_data_adapter.models.values import JsonValue
 
 __all__ = [
+    "MAX_MAPPING_BYTES",
     "Fault",
     "Mapping",
     "Unmapped",
@@ -29,6 +32,15 @@ __all__ = [
 ]
 
 Kind = TypeVar("Kind", bound=StrEnum)
+
+MAX_MAPPING_BYTES: Final = 256 * 1024
+"""A larger mapping file is refused unread."""
+
+_MAX_PATTERNS: Final = 1000
+_MAX_PATTERN_LENGTH: Final = 1000
+_MAX_DOTS: Final = 100
+# Texts and comments of a line of TOML, which may contain any number of dots.
+_QUOTED_OR_COMMENT: Final = re.compile(r""""(?:[^"\\]|\\.)*(?:"|\\?$)|'[^']*(?:'|$)|#.*""")
 
 _FAMILIES: Final = {
     EventType.SERVICE_RESTART: ScenarioType.SERVICE_RESTART,
@@ -183,15 +195,22 @@ def load_mapping(path: Path) -> Mapping:
     Raises:
         ConfigurationError: it cannot be read, or a rule in it is wrong; says which.
     """
+    where = f"mapping file {printable(str(path))}"
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as broken:
-        raise ConfigurationError(
-            f"mapping file {path}: {broken.strerror or 'cannot be read'}"
-        ) from None
+        text = read_file(path, max_bytes=MAX_MAPPING_BYTES).decode("utf-8")
+    except InvalidValueError as error:
+        raise _wrong(where, str(error)) from None
+    except OSError as error:
+        raise _wrong(where, error.strerror or "cannot be read") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"mapping file {path}: is not UTF-8") from None
-    return parse_mapping(text, where=f"mapping file {path}").then(shipped_mapping())
+        raise _wrong(where, "is not UTF-8") from None
+    except ValueError:
+        raise _wrong(where, "cannot be the name of a file") from None
+    return parse_mapping(text, where=where).then(shipped_mapping())
+
+
+def _wrong(where: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"{where}: {problem}", setting="mapping file")
 
 
 @cache
@@ -213,18 +232,24 @@ def parse_mapping(text: str, *, where: str) -> Mapping:
     Raises:
         ConfigurationError: it is no TOML, or a rule in it is wrong; says which.
     """
+    # The time that tomllib takes grows with the square of the parts of a key.
+    if any(_QUOTED_OR_COMMENT.sub("", line).count(".") > _MAX_DOTS for line in text.split("\n")):
+        raise _wrong(where, f"a key has more than {_MAX_DOTS} parts")
     try:
         document: dict[str, object] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as broken:
-        raise ConfigurationError(f"{where}: is not TOML: {broken}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise _wrong(where, f"is not TOML: {error}") from None
+    except ValueError:
+        raise _wrong(where, "contains a number with too many digits") from None
     except RecursionError:
-        raise ConfigurationError(f"{where}: is nested too deeply") from None
+        raise _wrong(where, "is nested too deeply") from None
     unknown = sorted(document.keys() - {"event", "assertion", "scenario"})
     if unknown:
-        raise ConfigurationError(
-            f"{where}: unknown {unknown[0]!r}; there are [[event]], [[assertion]], [[scenario]]"
+        raise _wrong(
+            where,
+            f"unknown {reprlib.repr(unknown[0])}; there are [[event]], [[assertion]], [[scenario]]",
         )
-    return Mapping(
+    mapping = Mapping(
         tuple(_event_rule(rule) for rule in _rules(document, "event", where)),
         tuple(
             _AssertionRule(rule.patterns(), rule.member("assertion_type", AssertionType))
@@ -235,6 +260,14 @@ def parse_mapping(text: str, *, where: str) -> Mapping:
             for rule in _rules(document, "scenario", where)
         ),
     )
+    patterns = [
+        *(rule.patterns for rule in mapping.events),
+        *(rule.patterns for rule in mapping.assertions),
+        *(rule.patterns for rule in mapping.scenarios),
+    ]
+    if sum(len(one.texts) for one in patterns) > _MAX_PATTERNS:
+        raise _wrong(where, f"has more than {_MAX_PATTERNS} patterns")
+    return mapping
 
 
 _KEYS: Final = {
@@ -253,37 +286,46 @@ class _RawRule:
         value = self.held.get(key)
         items = cast("list[object]", value) if isinstance(value, list) else [value]
         if not items or not all(isinstance(item, str) and item for item in items):
-            raise ConfigurationError(f"{self.where}: {key} must be text or a list of texts")
+            raise _wrong(self.where, f"{key} must be text or a list of texts")
         return tuple(cast("list[str]", items))
 
     def patterns(self) -> _Patterns:
         if "match" not in self.held:
-            raise ConfigurationError(f"{self.where}: has no 'match'")
-        return _Patterns(self.texts("match"))
+            raise _wrong(self.where, "has no 'match'")
+        texts = self.texts("match")
+        if len(texts) > _MAX_PATTERNS or max(map(len, texts)) > _MAX_PATTERN_LENGTH:
+            raise _wrong(
+                self.where,
+                f"match must be at most {_MAX_PATTERNS} patterns of at most"
+                f" {_MAX_PATTERN_LENGTH} characters",
+            )
+        return _Patterns(texts)
 
     def member(self, key: str, kind: type[Kind]) -> Kind:
         value = self.held.get(key)
         for member in kind:
             if member.value == value:
                 return member
-        raise ConfigurationError(
-            f"{self.where}: {key} must be one of {', '.join(member.value for member in kind)}"
+        raise _wrong(
+            self.where, f"{key} must be one of {', '.join(member.value for member in kind)}"
         )
 
 
 def _rules(document: dict[str, object], table: str, where: str) -> list[_RawRule]:
     held = document.get(table, [])
     if not isinstance(held, list):
-        raise ConfigurationError(f"{where}: write [[{table}]], with double brackets")
+        raise _wrong(where, f"write [[{table}]], with double brackets")
     rules: list[_RawRule] = []
     for number, item in enumerate(cast("list[object]", held), start=1):
         name = f"{where}: [[{table}]] number {number}"
         if not isinstance(item, dict):
-            raise ConfigurationError(f"{name}: is not a table")
+            raise _wrong(name, "is not a table")
         rule = cast("dict[str, object]", item)
         if unknown := sorted(rule.keys() - _KEYS[table]):
-            raise ConfigurationError(
-                f"{name}: unknown key {unknown[0]!r}; there are {', '.join(sorted(_KEYS[table]))}"
+            raise _wrong(
+                name,
+                f"unknown key {reprlib.repr(unknown[0])}; there are"
+                f" {', '.join(sorted(_KEYS[table]))}",
             )
         rules.append(_RawRule(rule, name))
     return rules
@@ -295,11 +337,9 @@ def _event_rule(rule: _RawRule) -> _EventRule:
     arguments = rule.texts("target_argument") if "target_argument" in rule.held else ()
     service = rule.held.get("target_service")
     if service is not None and (not isinstance(service, str) or not service):
-        raise ConfigurationError(f"{rule.where}: target_service must be text")
+        raise _wrong(rule.where, "target_service must be text")
     if not arguments and service is None:
-        raise ConfigurationError(
-            f"{rule.where}: needs a 'target_service', or a 'target_argument' that names it"
-        )
+        raise _wrong(rule.where, "needs a 'target_service', or a 'target_argument' that names it")
     return _EventRule(patterns, event_type, arguments, service)
 
 

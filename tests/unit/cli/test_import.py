@@ -138,6 +138,34 @@ def test_a_wrong_mapping_file_is_a_usage_error_and_nothing_is_imported(call, ok,
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("options", [[], ["--map"]], ids=["journal", "mapping"])
+def test_a_newline_in_a_file_name_forges_no_line(call, ok, tmp_path, options):
+    forged = tmp_path / "a.json\nfoo.json: imported"
+    forged.write_text("{}")
+
+    arguments = [*options, forged, ok] if options else [forged]
+    result = call("import", "chaostoolkit", *arguments)
+
+    assert result.exit_code == (2 if options else 1)
+    assert not any(line.startswith("foo.json") for line in result.output.splitlines())
+
+
+def test_a_call_in_a_journal_forges_no_line(call, ok, tmp_path):
+    journal = json.loads(ok.read_text())
+    for execution in [
+        *journal["experiment"]["method"],
+        *(one["activity"] for one in journal["run"]),
+    ]:
+        execution["provider"] = {"type": "process", "path": "x\nfoo.json: imported"}
+    (tmp_path / "journal.json").write_text(json.dumps(journal))
+
+    result = call("import", "chaostoolkit", tmp_path)
+
+    assert result.exit_code == 1
+    assert "[[event]]" in result.stderr
+    assert not any(line.startswith("foo.json") for line in result.output.splitlines())
+
+
 def test_a_journal_cannot_speak_to_the_terminal(call, ok, tmp_path):
     evil = tmp_path / "evil\x1b[2J.json"
     evil.write_text(ok.read_text().replace('"scen_001"', '"[bold]scen[/bold]"'))
