@@ -48,6 +48,11 @@ __all__ = [
 
 _ItemT = TypeVar("_ItemT")
 
+MAX_QUERY_VALUES: Final = 10_000
+"""How many values one field of a query may hold."""
+MAX_QUERY_TEXT: Final = 2**20
+"""How many characters the values of one field of a query may have together."""
+
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
@@ -112,8 +117,25 @@ class _Filter:
             return members(value, self.members_of, name)
         check = identifier if self.is_id else text
         if isinstance(value, str) or not isinstance(value, Collection):
+            _require_bounded((value,), name)
             return (check(value, name),)
-        return tuple(dict.fromkeys(check(item, name) for item in cast("Collection[object]", value)))
+        values = cast("Collection[object]", value)
+        _require_bounded(values, name)
+        return tuple(dict.fromkeys(check(item, name) for item in values))
+
+
+def _require_bounded(values: Collection[object], name: str) -> None:
+    """Refuse more than a statement should carry: checking and sending it would stall others."""
+    if (
+        len(values) <= MAX_QUERY_VALUES
+        and sum(len(value) for value in values if isinstance(value, str)) <= MAX_QUERY_TEXT
+    ):
+        return
+    rule = (
+        f"must hold at most {MAX_QUERY_VALUES} values, of at most {MAX_QUERY_TEXT} characters"
+        " together: ask in several queries"
+    )
+    raise InvalidValueError(f"{name} {rule}", field=name, rule=rule)
 
 
 def _one_of(on: str, members_of: type[StrEnum]) -> Any:
@@ -149,7 +171,8 @@ class Query:
     """What to look for: every field that is not None narrows the answer further.
 
     A field that takes one value or several matches any of them, and an empty collection
-    matches nothing. ``*_since`` and ``*_until`` are both included; an entity without that
+    matches nothing. It holds at most 10,000 values, of at most 2^20 characters together.
+    ``*_since`` and ``*_until`` are both included; an entity without that
     time does not match. Values are checked when the query is made.
 
     Raises:

@@ -166,3 +166,24 @@ def test_a_text_that_is_no_cursor_is_refused(cursor: str) -> None:
 
 def test_a_page_ends_when_nothing_follows() -> None:
     assert Page([1, 2]).next_cursor is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["x" * (2**20 + 1), ["x" * 2**19, "y" * 2**19, "z"], [str(number) for number in range(10_001)]],
+    ids=["one text", "several texts", "many values"],
+)
+def test_more_than_a_statement_should_carry_is_refused_by_the_name_of_the_field(
+    values: str | list[str],
+) -> None:
+    with pytest.raises(InvalidValueError, match="in several queries") as caught:
+        TestRunQuery(test_environment=values)
+
+    assert caught.value.field == "test_environment"
+
+
+def test_as_many_values_as_a_query_may_hold_are_accepted() -> None:
+    ids = [str(number) for number in range(10_000)]
+
+    assert TestRunQuery(scenario_id=ids).scenario_id == tuple(ids)
+    assert TestRunQuery(test_environment="x" * 2**20).test_environment == ("x" * 2**20,)
