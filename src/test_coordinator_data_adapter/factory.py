@@ -96,7 +96,8 @@ class AdapterFactory:
     repositories raise until it is back, and never answer from memory.
 
     A factory belongs to one event loop at a time and can be initialised again after
-    `cleanup`, then with an empty memory.
+    `cleanup`, then with an empty memory. Where an event loop ended without `cleanup`, what was
+    open there is discarded, with a WARNING, when another one initialises the factory.
 
     Attributes:
         config: the settings it was made with.
@@ -165,13 +166,7 @@ class AdapterFactory:
         async with self._one_at_a_time():
             if not self._is_initialized:
                 return
-            self._is_initialized = False
-            self._warned = False
-            self._memory = MemoryStore(audit_actor=self.config.audit_actor)
-            self._postgres = None
-            self._redis = None
-            self._cached_reads = None
-            opened, self._opened = self._opened, AsyncExitStack()
+            opened = self._forget()
             # Half closed, it could not be closed again: what is begun is done.
             await to_its_end(asyncio.create_task(opened.aclose(), name="closing the factory"))
             self._events.info("factory_closed", instance=self.config.service_instance_name)
@@ -374,6 +369,17 @@ class AdapterFactory:
         live = self._live(self._redis, use_stub=False, quietly=True)
         return live.keyspace.client if live else None
 
+    def _forget(self) -> AsyncExitStack:
+        """Be as before `initialize`; returns what closes what was open."""
+        self._is_initialized = False
+        self._warned = False
+        self._memory = MemoryStore(audit_actor=self.config.audit_actor)
+        self._postgres = None
+        self._redis = None
+        self._cached_reads = None
+        opened, self._opened = self._opened, AsyncExitStack()
+        return opened
+
     def _is_open_elsewhere(self) -> bool:
         # Half open counts as open: of two that open at once one would stay open for ever.
         is_open = self._is_initialized and not self.config.in_memory
@@ -381,6 +387,15 @@ class AdapterFactory:
         return is_busy and self._loop is not asyncio.get_running_loop()
 
     def _one_at_a_time(self) -> asyncio.Lock:
+        if self._loop is not None and self._loop.is_closed() and self._is_open_elsewhere():
+            # Nothing can be closed there any more: its sockets go with the garbage.
+            self._forget()
+            self._changing = asyncio.Lock()
+            self._events.warning(
+                "factory_discarded",
+                reason="its event loop ended without cleanup()",
+                still_works="everything, once it is initialised again",
+            )
         if self._is_open_elsewhere():
             raise ConfigurationError(
                 f"{_ELSEWHERE}: await its cleanup() there, or open a factory of its own in this one"

@@ -1,12 +1,14 @@
 """A factory and its backends: missing at first, found later, killed, frozen, misconfigured."""
 
 import asyncio
+import gc
 import io
 import json
 import logging
 import socket
 import time
 import traceback
+import warnings
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -144,6 +146,37 @@ def test_an_open_factory_refuses_another_event_loop_and_goes_on_in_its_own(
 
         assert other.run(stored()) == scenario
         other.run(factory.cleanup())
+
+
+def test_a_factory_whose_event_loop_ended_can_be_initialised_in_another(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    asyncio.run(up(postgres, valkey))
+    factory = AdapterFactory(config())
+    scenario = a_scenario()
+
+    async def create_and_forget_to_clean_up() -> None:
+        await factory.initialize()
+        await factory.get_scenarios_repository().create(scenario)
+        await factory.get_cache_repository().set("k", 1)
+
+    async def read() -> tuple[object, object, str]:
+        async with factory:
+            return (
+                await factory.get_scenarios_repository().get_by_id(scenario.scenario_id),
+                await factory.get_cache_repository().get("k"),
+                str((await factory.health_check())["status"]),
+            )
+
+    with warnings.catch_warnings(), structlog.testing.capture_logs() as entries:
+        warnings.simplefilter("ignore", ResourceWarning)  # the sockets of the loop that ended
+        asyncio.run(create_and_forget_to_clean_up())
+        answers = asyncio.run(read())
+        gc.collect()
+
+    assert answers == (scenario, 1, "healthy")
+    logged = [entry["event"] for entry in entries if entry["log_level"] == "warning"]
+    assert logged == ["factory_discarded"]
 
 
 async def test_a_factory_that_is_being_opened_refuses_another_event_loop_too(
