@@ -22,6 +22,7 @@ from test_coordinator_data_adapter.errors import (
     ConflictError,
     DataIntegrityError,
     DuplicateError,
+    OverloadedError,
 )
 from test_coordinator_data_adapter.interfaces.audit import audit_context
 from test_coordinator_data_adapter.interfaces.queries import (
@@ -38,6 +39,7 @@ from test_coordinator_data_adapter.models import (
     TestResult,
     TestRun,
 )
+from test_coordinator_data_adapter.resilience.backoff import Backoff
 from test_coordinator_data_adapter.resilience.observation import Hooks
 from test_coordinator_data_adapter.testing.builders import (
     a_chaos_event,
@@ -568,3 +570,33 @@ async def test_a_burst_beyond_the_pool_is_served_without_a_word_from_the_pool(te
             await asyncio.gather(*(test_runs.delete(run.run_id) for run in runs))
 
     assert not caplog.records
+
+
+async def test_of_those_created_together_only_the_one_that_another_transaction_locks_fails(
+    place, connect
+):
+    admin = await connect(place.admin)
+    settings = DatabaseSettings(url=place.application, schema=SCHEMA, lock_timeout=0.5)
+    database = Database(settings, backoff=Backoff(attempts=1))
+    results = PostgresTestResultsRepository(database)
+    ids = [f"r{number:02}" for number in range(20)]
+    transaction = admin.transaction()
+    await transaction.start()
+    await admin.execute(
+        f"INSERT INTO {SCHEMA}.test_results (result_id, run_id, assertion_type, expected_value,"
+        " actual_value, status, verification_time, created_at) VALUES"
+        " ('r07', 'r', 'latency', '', '', 'passed', now(), now())"
+    )
+
+    answers = await asyncio.gather(
+        *(results.create(a_test_result(result_id=id_)) for id_ in ids), return_exceptions=True
+    )
+    await transaction.rollback()
+    stored = {result.result_id for result in await results.list_matching(TestResultQuery())}
+    await results.aclose()
+    await database.aclose()
+
+    failed = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert [type(error) for error in failed] == [OverloadedError]
+    assert failed[0].id == "r07"
+    assert stored == {*ids} - {"r07"}

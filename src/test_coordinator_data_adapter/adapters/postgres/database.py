@@ -458,7 +458,7 @@ class _Repeats:
         failure = classify(error)
         if lease.expired or left <= 0.0:
             return None
-        if failure is Failure.TRANSIENT:
+        if failure is Failure.TRANSIENT and not self._statement.batched:
             # What waited for a lock that long would wait as long again, and be cut off.
             pause = self._backoff.pause(self._failures, self._random)
             return None if pause is None or max(took, pause) > left else pause

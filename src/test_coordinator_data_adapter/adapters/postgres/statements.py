@@ -199,9 +199,12 @@ class Statements:
         """Takes an array for each column, none of arrays; answers the ids that were not there."""
         types = (_TYPES[type(column.type)] for column in fields_of(self._table).values())
         arrays = ", ".join(f"${place}::{name}[]" for place, name in enumerate(types, start=1))
-        return self._write(
+        return Statement(
             f"INSERT INTO {self.table} ({self._rows}) SELECT * FROM unnest({arrays})"
-            f" ON CONFLICT DO NOTHING RETURNING {self.id}, {_telling(len(self.columns) + 1)}"
+            f" ON CONFLICT DO NOTHING RETURNING {self.id}, {_telling(len(self.columns) + 1)}",
+            self._entity,
+            writes=True,
+            batched=True,
         )
 
     def _select(self, clause: str, tail: str = "", by: str = "") -> Statement:

@@ -28,6 +28,7 @@ from test_coordinator_data_adapter.errors import (
     DataIntegrityError,
     DuplicateError,
     NotFoundError,
+    OverloadedError,
 )
 from test_coordinator_data_adapter.interfaces.arguments import (
     batch_size_of,
@@ -204,7 +205,20 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         # In one order everywhere, so that two trips never wait for each other.
         in_order = sorted(fresh, key=lambda entity: entity.identity)
         columns = map(list, zip(*map(self._parameters, in_order), strict=True))
-        rows = await self._database.fetch(self._statements.insert_many, *columns, told)
+        try:
+            rows = await self._database.fetch(self._statements.insert_many, *columns, told)
+        except OverloadedError as error:
+            if error.sqlstate is None:
+                raise
+            # Another transaction keeps one of them locked, and nothing was applied: each by
+            # itself, so that only that one waits and fails.
+            return [
+                answer
+                for answers in await asyncio.gather(
+                    *(self._answered([entity], told) for entity in fresh)
+                )
+                for answer in answers
+            ]
         new = {row[0] for row in rows}
         answers: list[EntityT | AdapterError] = []
         for entity in fresh:
