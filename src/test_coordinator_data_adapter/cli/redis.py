@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from hashlib import sha256
 from typing import Annotated
 
 import typer
 
 from test_coordinator_data_adapter.cli.program import add_command, new_group, run
 from test_coordinator_data_adapter.config import AdapterConfig
+from test_coordinator_data_adapter.errors import ConfigurationError
 
 __all__ = ["register"]
 
@@ -25,21 +27,44 @@ def _acl(
     file: Annotated[
         bool, typer.Option("--file", help="Print lines for an aclfile, not commands for redis-cli.")
     ] = False,
+    instance: Annotated[
+        bool,
+        typer.Option(
+            "--instance",
+            help="Print a user of the configured instance's own, who cannot reach other instances.",
+        ),
+    ] = False,
+    password_stdin: Annotated[
+        bool,
+        typer.Option(
+            "--password-stdin", help="Read the password from stdin and print its SHA-256 hash."
+        ),
+    ] = False,
 ) -> None:
-    """Print the user with the least rights this library needs for its keys.
+    """Print the user with the least rights this library needs, for all instances of the family.
 
-    Put a password in the place of PASSWORD. Behind Sentinels a second line says what the same user
-    needs on these. Exit code 0 when it is printed, 2 when a setting is wrong.
+    The commands only add rights: they can be repeated, and take nothing from a user that exists.
+    Without --password-stdin, put a password in the place of PASSWORD. Behind Sentinels, a second
+    line is for these. Exit code 0 when it is printed, 2 when a setting or the password is wrong.
     """
 
     async def command() -> list[str]:
-        return _lines("user {} on" if file else "ACL SETUSER {} reset on", AdapterConfig())
+        password = _hashed(sys.stdin.read()) if password_stdin else ">PASSWORD"
+        return _lines("user" if file else "ACL SETUSER", password, AdapterConfig(), instance)
 
     for line in run(command, offline=True):
         sys.stdout.write(f"{line}\n")
 
 
-def _lines(head: str, config: AdapterConfig) -> list[str]:
+def _hashed(password: str) -> str:
+    # `echo` ends it with a line break, `printf` does not: no password contains one.
+    password = password.removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise ConfigurationError("--password-stdin: the password is empty")
+    return f"#{sha256(password.encode()).hexdigest()}"
+
+
+def _lines(command: str, password: str, config: AdapterConfig, instance: bool) -> list[str]:  # noqa: FBT001 - private
     from test_coordinator_data_adapter.adapters.redis.acl import USER, acl_rules, sentinel_acl_rules
     from test_coordinator_data_adapter.adapters.redis.address import KeyspaceSettings, parse_address
 
@@ -52,14 +77,16 @@ def _lines(head: str, config: AdapterConfig) -> list[str]:
             cluster=config.redis_cluster,
         )
     )
-    users = [
+    rules = [
         acl_rules(
             config.redis_namespace,
             registry,
+            whole_family=not instance,
             topology=address.topology,
             database=address.database,
         )
     ]
     if address.topology == "sentinel":
-        users.append(sentinel_acl_rules())
-    return [f"{head.format(USER)} >PASSWORD {' '.join(rules)}" for rules in users]
+        rules.append(sentinel_acl_rules())
+    user = config.service_instance_name if instance else USER
+    return [f"{command} {user} on {password} {' '.join(some)}" for some in rules]

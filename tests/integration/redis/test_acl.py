@@ -14,11 +14,11 @@ from test_coordinator_data_adapter.adapters.redis import (
     RedisCacheRepository,
     RedisServiceDiscoveryRepository,
 )
-from test_coordinator_data_adapter.adapters.redis.acl import COMMANDS
+from test_coordinator_data_adapter.adapters.redis.acl import COMMANDS, acl_rules
 from test_coordinator_data_adapter.adapters.redis.read_cache import RedisReadCache
 from test_coordinator_data_adapter.errors import ConfigurationError, NotFoundError
 from test_coordinator_data_adapter.testing.builders import a_service
-from test_coordinator_data_adapter.testing.servers import ThrowawayValkey
+from test_coordinator_data_adapter.testing.servers import ThrowawayValkey, system_redis_program
 
 FORBIDDEN = [
     ("PING",),
@@ -92,6 +92,27 @@ async def test_the_least_grant_is_enough_for_cached_reads(keyspace):
 
     assert kept == b"{}"
     assert (await cache.look("test_run", "a")).entry is None
+
+
+@pytest.mark.parametrize("program", [None, system_redis_program()], ids=["valkey", "redis"])
+async def test_the_line_for_a_second_instance_takes_nothing_from_the_first(server_folder, program):
+    with ThrowawayValkey(server_folder, program=program) as server:
+        url = server.url().replace("//", "//test-coordinator-adapter:pw@")
+        async with Redis.from_url(server.url()) as admin:
+            opened = []
+            for instance in ("one", "two", "one"):
+                rules = acl_rules(f"test:{instance}", "test:services:", whole_family=True)
+                user = ("test-coordinator-adapter", "on", ">pw")
+                await admin.execute_command("ACL", "SETUSER", *user, *rules)
+                opened.append(Keyspace(KeyspaceSettings(url=url, namespace=f"test:{instance}")))
+                for keyspace in opened:
+                    await RedisCacheRepository(keyspace).set("key", 1)
+            granted = await admin.acl_getuser("test-coordinator-adapter")
+            for keyspace in opened:
+                await keyspace.aclose()
+
+    assert granted["keys"] in ("~test:*", ["~test:*"])
+    assert len(granted["passwords"]) == 1
 
 
 async def test_another_namespace_is_a_matter_of_configuration(settings_for):

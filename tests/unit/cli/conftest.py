@@ -34,8 +34,8 @@ def samples():
 def call():
     """Calls the command line in this process."""
 
-    def call(*arguments: str | Path) -> Result:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    def call(*arguments: str | Path, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
     return call
 

@@ -13,9 +13,20 @@ from test_coordinator_data_adapter.adapters.redis.pattern import escaped
 def test_a_user_gets_its_keys_and_commands_and_nothing_else():
     rules = acl_rules("test:a", "test:services:")
 
-    assert rules[:4] == ("resetkeys", "~test:a:*", "~test:a/reads:*", "~test:services:*")
-    assert rules[4:6] == ("resetchannels", "-@all")
-    assert rules[6:] == tuple(f"+{command}" for command in COMMANDS)
+    assert rules[:3] == ("~test:a:*", "~test:a/reads:*", "~test:services:*")
+    assert rules[3:] == tuple(f"+{command}" for command in COMMANDS)
+
+
+def test_a_user_of_the_family_gets_the_keys_of_all_instances():
+    assert acl_rules("test:a", "test:services:", whole_family=True)[0] == "~test:*"
+    assert acl_rules("test:a", "test:services:", whole_family=True)[1].startswith("+")
+    assert acl_rules("a:b", "c:d:", whole_family=True)[:2] == ("~a:*", "~c:*")
+
+
+def test_no_rule_takes_a_right_away():
+    rules = (*acl_rules("test:a", "test:services:", topology="cluster"), *sentinel_acl_rules())
+
+    assert {rule[0] for rule in rules} == {"~", "+"}
 
 
 def test_a_namespace_with_glob_characters_grants_no_other():

@@ -46,7 +46,12 @@ _CLUSTER: Final = ("asking", "cluster|slots", "command")
 
 
 def acl_rules(
-    namespace: str, registry: str, *, topology: Topology = "standalone", database: int = 0
+    namespace: str,
+    registry: str,
+    *,
+    whole_family: bool = False,
+    topology: Topology = "standalone",
+    database: int = 0,
 ) -> tuple[str, ...]:
     """What a user may do on the servers that hold the keys.
 
@@ -54,19 +59,19 @@ def acl_rules(
         namespace: what every key of the cache starts with, without the colon that follows it;
             cached reads keep theirs beside these.
         registry: what every key of the service registry starts with, colon included.
+        whole_family: whether the user serves all instances whose namespaces start with the same
+            word, such as ``test:``, instead of this one.
         topology: a cluster wants to tell its clients where the keys are.
         database: one other than 0 has to be selected.
 
     Returns:
-        Rules of ``ACL SETUSER`` that grant this and nothing else, but for the password.
+        Rules of ``ACL SETUSER`` that grant this, but for the password. They only add: a new user
+        gets this and nothing else, and an existing one loses nothing.
     """
+    own = (f"{namespace}:", f"{namespace}/reads:", registry)
+    prefixes = dict.fromkeys(map(_family_of, own) if whole_family else own)
     return (
-        "resetkeys",
-        f"~{escaped(namespace)}:*",
-        f"~{escaped(namespace)}/reads:*",
-        f"~{escaped(registry)}*",
-        "resetchannels",
-        "-@all",
+        *(f"~{escaped(prefix)}*" for prefix in prefixes),
         *(f"+{command}" for command in COMMANDS),
         *(f"+{command}" for command in (_CLUSTER if topology == "cluster" else ())),
         *(("+select",) if database else ()),
@@ -75,4 +80,9 @@ def acl_rules(
 
 def sentinel_acl_rules() -> tuple[str, ...]:
     """What a user may do on the Sentinels, which hold no keys: ask where the primary is."""
-    return ("resetkeys", "resetchannels", "-@all", "+sentinel|masters")
+    return ("+sentinel|masters",)
+
+
+def _family_of(prefix: str) -> str:
+    word, _, _ = prefix.partition(":")
+    return f"{word}:"
