@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import warnings
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -28,7 +28,7 @@ from test_coordinator_data_adapter.config import (
     mask_password,
     unknown_variables,
 )
-from test_coordinator_data_adapter.errors import ConfigurationError
+from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError
 from test_coordinator_data_adapter.interfaces.arguments import moment
 from test_coordinator_data_adapter.interfaces.retention import RetentionPolicy
 from test_coordinator_data_adapter.models.chaos_event import ChaosEvent
@@ -81,6 +81,7 @@ OpenT = TypeVar("OpenT")
 RepositoryT = TypeVar("RepositoryT")
 
 _REPORTED: Final[set[str]] = set()
+_READERS_TIMEOUT: Final = 0.5
 _ELSEWHERE: Final = "this factory is open in another event loop"
 _IN_MEMORY: Final = "nothing was opened: everything is kept in memory and gone with the process"
 
@@ -441,7 +442,6 @@ class AdapterFactory:
             },
             events=self._events,
             on_used=self._watch.on_cache_used(),
-            answers=config.cache_reads,
         )
 
     async def _health_of(self, supervised: Supervised[OpenT] | None) -> dict[str, JsonValue]:
@@ -468,19 +468,38 @@ class AdapterFactory:
     async def _open_backends(self, opening: AsyncExitStack) -> None:
         self._postgres = postgres_backend(self.config, self._watch, self._events)
         self._redis = redis_backend(self.config, self._watch, self._events)
-        reads = self._cached_reads = self._cache_reads_in(self._redis.opened)
+        reads = self._cache_reads_in(self._redis.opened) if self.config.cache_reads else None
+        self._cached_reads = reads
         both = (self._postgres, self._redis)
         for supervised in both:
             opening.push_async_callback(supervised.supervisor.stop)
-        opening.push_async_callback(reads.aclose)
+        if reads is not None:
+            opening.push_async_callback(reads.aclose)
         try:
             async with asyncio.TaskGroup() as starting:
                 for supervised in both:
                     starting.create_task(supervised.start(strict=self.config.startup_strict))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        if self._redis.supervisor.is_open:
-            await reads.announce()
+        if reads is not None:
+            if self._redis.supervisor.is_open:
+                await reads.announce()
+            reads.keep_announcing()
+        elif self._redis.supervisor.is_open:
+            await self._warn_of_readers(self._redis.opened())
+
+    async def _warn_of_readers(self, redis: OpenRedis) -> None:
+        """Log that other processes of this instance use the read cache, which this one does not."""
+        with suppress(AdapterError, TimeoutError):
+            async with asyncio.timeout(_READERS_TIMEOUT):
+                if await redis.read_cache.has_readers():
+                    self._events.warning(
+                        "cache_reads_disagree",
+                        reason="cache_reads is off here and on in another process of this instance,"
+                        " which does not notice what this one writes",
+                        still_works="everything; that process may return what this one has changed,"
+                        " until the entry expires: set cache_reads alike in all processes",
+                    )
 
     @staticmethod
     def _mask_password(url: str) -> str:

@@ -9,6 +9,7 @@ import random as randomness
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from copy import copy
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ AnswerT = TypeVar("AnswerT")
 _Key = tuple[str, str]
 
 _PAUSES: Final = Backoff(attempts=2**62, base=0.5, cap=30.0)
+_RENEWED_EVERY: Final = 30.0
 _MOST_OWED: Final = 50_000
 
 
@@ -53,6 +55,9 @@ class ReadCache(Protocol):
 
     async def announce(self, kind: str) -> None:
         """Let whoever writes entities of a kind know that they are read from here."""
+
+    async def renew_readers(self) -> None:
+        """Let processes that start with it off know, for a while, that others use it."""
 
     def is_unread(self, kind: str) -> bool:
         """Whether it is known, without asking, that nobody reads entities of a kind from here."""
@@ -90,8 +95,8 @@ class _Load:
 class CachedReads:
     """Answers reads by id from a cache where it can, and never wrongly for longer than stated.
 
-    * An entity is dropped from the cache after every write of its id, by every process,
-      those that read nothing from it included. Between the commit and the drop, and when a
+    * An entity is dropped from the cache after every write of its id, by every process that
+      has cached reads on. Between the commit and the drop, and when a
       process dies in between, others may read the old value, for the time to live at most.
     * A reader that raced with a write cannot put the old value back: its offer is refused
       for as long as the cache remembers the drop, and it offers nothing that took longer
@@ -159,6 +164,7 @@ class CachedReads:
         self._failures = 0
         self._left_alone_until = 0.0
         self._settling: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     async def announce(self) -> None:
@@ -171,9 +177,23 @@ class CachedReads:
         if self.answers:
             await self._attempt(announce)
 
+    def keep_announcing(self) -> None:
+        """Renew, until `aclose`, that reads are answered from the cache."""
+        self._renewing = asyncio.create_task(self._renew(), context=Context())
+
+    async def _renew(self) -> None:
+        while True:
+            with suppress(AdapterError, TimeoutError):  # reads notice an outage, and log it
+                async with asyncio.timeout(self._patience):
+                    await self._cache().renew_readers()
+            await asyncio.sleep(_RENEWED_EVERY)
+
     async def aclose(self) -> None:
         """Drop what is still owed, in one bounded attempt, and stop."""
         self._closed = True
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
         settling, self._settling = self._settling, None
         if settling is not None:
             settling.cancel()

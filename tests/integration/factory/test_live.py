@@ -29,7 +29,7 @@ from test_coordinator_data_adapter.adapters.stub import (
 from test_coordinator_data_adapter.errors import AdapterError, ConfigurationError, UnavailableError
 from test_coordinator_data_adapter.models import RunStatus
 from test_coordinator_data_adapter.models.values import utc_now
-from test_coordinator_data_adapter.observability import CacheUsed, Fact, StateChanged
+from test_coordinator_data_adapter.observability import CacheUsed, Fact, StateChanged, TripEnded
 from test_coordinator_data_adapter.testing.builders import a_scenario, a_service, a_test_run
 from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres, ThrowawayValkey
 
@@ -615,23 +615,43 @@ class Looks:
                 await read()
 
 
-async def test_a_factory_without_cached_reads_drops_what_it_writes_for_those_with_them(
+async def test_with_cached_reads_off_redis_has_no_part_in_what_postgresql_does(
     config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
 ) -> None:
     await up(postgres, valkey)
-    looks = Looks()
+    seen: list[Fact] = []
 
-    async with (
-        AdapterFactory(config(cache_reads=True), observers=[looks]) as reading,
-        AdapterFactory(config()) as writing,
-    ):
-        reader, writer = reading.get_test_runs_repository(), writing.get_test_runs_repository()
-        run = await writer.create(a_test_run())
-        await looks.after_reading(lambda: reader.get_by_id(run.run_id))
+    class Watching:
+        def notice(self, fact: Fact, /) -> None:
+            seen.append(fact)
 
-        changed = await writer.start_run(run.run_id)
+    async with AdapterFactory(config(), observers=[Watching()]) as factory:
+        runs = factory.get_test_runs_repository()
+        run = await runs.create(a_test_run())
+        seen.clear()
+        await runs.start_run(run.run_id)
+        await runs.get_by_id(run.run_id)
+        await runs.delete(run.run_id)
+        await factory.prune_expired()
 
-        assert await reader.get_by_id(run.run_id) == changed
+    backends = {fact.place.backend for fact in seen if isinstance(fact, TripEnded)}
+    assert backends == {"postgres"}
+
+
+async def test_a_process_with_cached_reads_off_warns_while_another_one_uses_them(
+    config: Configure, postgres: ThrowawayPostgres, valkey: ThrowawayValkey
+) -> None:
+    await up(postgres, valkey)
+    async with AdapterFactory(config(cache_reads=True)):
+        async with asyncio.timeout(30):
+            disagreement: list[Any] = []
+            while not disagreement:
+                with structlog.testing.capture_logs() as logged:
+                    async with AdapterFactory(config()):
+                        pass
+                disagreement = [one for one in logged if one["event"] == "cache_reads_disagree"]
+
+    assert [one["log_level"] for one in disagreement] == ["warning"]
 
 
 async def test_what_a_sweep_removed_is_gone_from_the_cached_reads_of_others_too(
@@ -643,7 +663,7 @@ async def test_what_a_sweep_removed_is_gone_from_the_cached_reads_of_others_too(
 
     async with (
         AdapterFactory(config(cache_reads=True), observers=[looks]) as reading,
-        AdapterFactory(config(retention_keep_last_runs=0)) as sweeping,
+        AdapterFactory(config(cache_reads=True, retention_keep_last_runs=0)) as sweeping,
     ):
         reader = reading.get_test_runs_repository()
         run = await reader.create(old)

@@ -63,6 +63,9 @@ class ScriptedCache:
         await self._trip()
         self.announced.append(kind)
 
+    async def renew_readers(self) -> None:
+        await self._trip()
+
     def is_unread(self, kind: str) -> bool:
         return kind in self.unread
 

@@ -15,6 +15,7 @@ __all__ = ["RedisReadCache"]
 _DROPPED: Final = b""
 _ABOUT: Final = "cached_read"
 _TOGETHER: Final = 500
+_READERS_LAST: Final = 90_000  # milliseconds
 _EPOCH_LASTS: Final = 86_400_000  # milliseconds
 # A writer may rely for so long on having found no epoch, and a reader lets more than that pass
 # after one began: what it loads from then on, no such writer can still be about to change.
@@ -58,6 +59,16 @@ class RedisReadCache:
     async def announce(self, kind: str) -> None:
         """Begin the epoch of a kind, unless there is one: whoever writes is to drop from now on."""
         await self._follow(kind, None)
+
+    async def renew_readers(self) -> None:
+        """Let processes that start with it off know, for a while, that others use it."""
+        command = ("SET", self._epoch_key("readers"), "1", "PX", _READERS_LAST)
+        await self._keyspace.call(command, WRITTEN, entity=_ABOUT)
+
+    async def has_readers(self) -> bool:
+        """Whether any process has renewed its use of cached reads lately."""
+        command = ("EXISTS", self._epoch_key("readers"))
+        return await self._keyspace.call(command, READ, entity=_ABOUT) == 1
 
     async def look(self, kind: str, id_: str) -> Look:
         """Look for one entity, in one trip."""
