@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
@@ -225,10 +225,14 @@ def run(command: Callable[[], Awaitable[Result]], *, offline: bool = False) -> R
         raise CommandError(str(error)) from None
 
 
+def _interrupt(_signal: int, _frame: object) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
-def _sigterm_as_sigint() -> Iterator[None]:
+def _sigterm_as_sigint() -> Generator[None]:
     try:
-        previous = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        previous = signal.signal(signal.SIGTERM, _interrupt)
     except ValueError:  # not the main thread: a test runner
         yield
         return

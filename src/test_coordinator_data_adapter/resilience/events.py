@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 import structlog
@@ -96,7 +96,7 @@ class _Forwarder(logging.Handler):
 
 
 @contextlib.contextmanager
-def contained_logging(name: str) -> Iterator[None]:
+def contained_logging(name: str) -> Generator[None]:
     """Let a library that this one calls log, and nothing that the application's logging raises.
 
     Records go where they went before. It may be entered by several calls at once.

@@ -401,7 +401,9 @@ def _tells_more(error: Exception, than: Exception) -> bool:
 def _weight(error: Exception) -> int:
     if isinstance(error, asyncpg.PostgresError):
         return 1 if error.sqlstate == _STARTING else 3
-    return {ConfigurationError: 3, TlsRefusedError: 3, UnavailableError: 2}.get(type(error), 0)
+    if isinstance(error, ConfigurationError | TlsRefusedError):
+        return 3
+    return 2 if isinstance(error, UnavailableError) else 0
 
 
 def _may_work_unencrypted(error: Exception) -> bool:
