@@ -7,6 +7,7 @@ import fnmatch
 import inspect
 import json
 import math
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConflictError,
     DuplicateError,
+    InvalidValueError,
     NotFoundError,
 )
 from test_coordinator_data_adapter.interfaces.queries import Page, Position, Query
@@ -94,7 +96,7 @@ class OrderedToTheMillisecond(StubScenariosRepository):
 
 @must_be_noticed(TestRunsSuite, "test_pages_neither_lose_nor_repeat_ties")
 class ACursorThatSkipsTies(StubTestRunsRepository):
-    async def find(self, query, *, limit=100, cursor=None):
+    async def find(self, query, *, limit=100, cursor=None, newest_first=False):
         if cursor is not None:
             created_at = Position.from_cursor(cursor).created_at
             cursor = Position(created_at, "\U0010ffff" * 255).to_cursor()
@@ -103,7 +105,7 @@ class ACursorThatSkipsTies(StubTestRunsRepository):
 
 @must_be_noticed(TestRunsSuite, "test_pages_neither_lose_nor_repeat_ties")
 class APageThatBeginsWithTheLastOfTheOneBefore(StubTestRunsRepository):
-    async def find(self, query, *, limit=100, cursor=None):
+    async def find(self, query, *, limit=100, cursor=None, newest_first=False):
         found = await self.list_matching(query)
         first = 0 if cursor is None else [run.run_id for run in found].index(cursor)
         page, more = found[first : first + limit], found[first + limit :]
@@ -115,7 +117,7 @@ class APageThatBeginsWithTheLastOfTheOneBefore(StubTestRunsRepository):
     "test_entities_created_between_two_pages_neither_repeat_nor_displace_others",
 )
 class PagesByOffset(StubTestRunsRepository):
-    async def find(self, query, *, limit=100, cursor=None):
+    async def find(self, query, *, limit=100, cursor=None, newest_first=False):
         offset = int(cursor or 0)
         found = (await self.list_matching(query))[offset:]
         more = len(found) > limit
@@ -124,7 +126,7 @@ class PagesByOffset(StubTestRunsRepository):
 
 @must_be_noticed(TestResultsSuite, "test_a_page_has_a_next_cursor_exactly_when_something_follows")
 class ACursorAfterAFullLastPage(StubTestResultsRepository):
-    async def find(self, query, *, limit=100, cursor=None):
+    async def find(self, query, *, limit=100, cursor=None, newest_first=False):
         page = await super().find(query, limit=limit, cursor=cursor)
         if len(page.items) < limit:
             return page
@@ -134,13 +136,51 @@ class ACursorAfterAFullLastPage(StubTestResultsRepository):
 
 @must_be_noticed(ScenariosSuite, "test_a_limit_outside_1_to_1000_is_refused")
 class AnyLimit(StubScenariosRepository):
-    async def find(self, query, *, limit=100, cursor=None):
+    async def find(self, query, *, limit=100, cursor=None, newest_first=False):
         return await super().find(query, limit=min(max(limit or 1, 1), 1000), cursor=cursor)
+
+
+@must_be_noticed(TestRunsSuite, "test_pages_newest_first_neither_lose_nor_repeat_ties")
+class NewestFirstWithTiesAsTheyWere(StubTestRunsRepository):
+    async def find(self, query, *, limit=100, cursor=None, newest_first=False):
+        page = await super().find(query, limit=limit, cursor=cursor, newest_first=newest_first)
+        page.items.sort(key=lambda run: run.run_id)
+        page.items.sort(key=lambda run: run.created_at, reverse=newest_first)
+        return page
+
+
+@must_be_noticed(TestRunsSuite, "test_a_cursor_of_pages_in_the_other_order_is_refused")
+class ACursorForBothOrders(StubTestRunsRepository):
+    async def find(self, query, *, limit=100, cursor=None, newest_first=False):
+        if cursor is not None:
+            for order in (False, True):
+                with suppress(InvalidValueError):
+                    position = Position.from_cursor(cursor, newest_first=order)
+                    cursor = position.to_cursor(newest_first=newest_first)
+                    break
+        return await super().find(query, limit=limit, cursor=cursor, newest_first=newest_first)
+
+
+@must_be_noticed(ScenariosSuite, "test_get_or_create_returns_what_is_there_as_it_is")
+class GetOrCreateThatReplaces(StubScenariosRepository):
+    async def get_or_create(self, entity):
+        _, created = await super().get_or_create(entity)
+        return self._table.put(entity), created
+
+
+@must_be_noticed(
+    ChaosEventsSuite, "test_of_many_that_get_or_create_one_id_at_once_exactly_one_creates_it"
+)
+class GetsAndThenCreates(StubChaosEventsRepository):
+    async def get_or_create(self, entity):
+        stored = await self.get_by_id(entity.identity)
+        await asyncio.sleep(0)
+        return (self._table.put(entity), True) if stored is None else (stored, False)
 
 
 @must_be_noticed(TestRunsSuite, "test_a_stream_yields_everything_in_order_whatever_its_batches")
 class AStreamThatLosesTiesBetweenBatches(StubTestRunsRepository):
-    async def stream(self, query, *, batch_size=None):
+    async def stream(self, query, *, batch_size=None, newest_first=False):
         last = None
         for number, run in enumerate(await self.list_matching(query)):
             new_batch = number % (batch_size or 100) == 0

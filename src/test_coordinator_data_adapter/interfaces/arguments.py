@@ -27,6 +27,7 @@ __all__ = [
     "MAX_TTL",
     "OneOrMore",
     "batch_size_of",
+    "boolean",
     "cache_items",
     "cache_key",
     "cache_keys",
@@ -120,6 +121,13 @@ def integer(value: object, field: str, *, least: int = -MAX_INTEGER - 1) -> int:
         return int(value)
     low = "-2^63" if least < 0 else str(least)
     raise _refused(field, f"must be an integer from {low} to 2^63-1")
+
+
+def boolean(value: object, field: str) -> bool:
+    """True or False, and nothing that only counts as one of them."""
+    if isinstance(value, bool):
+        return value
+    raise _refused(field, "must be True or False")
 
 
 def _between(value: object, field: str, least: int, most: int) -> int:

@@ -62,6 +62,7 @@ def recovery_too_late(event_id: str) -> InvalidValueError:
 class ChaosEventsRepository(StoredRepository[ChaosEvent, ChaosEventQuery]):
     """Where injected faults are kept."""
 
+    entity_kind = ChaosEvent
     query_kind = ChaosEventQuery
 
     @abstractmethod

@@ -330,6 +330,8 @@ class AuditQuery(Query):
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+# What a cursor ends with, by whether its pages come newest first.
+_NEWEST_FIRST: Final[Mapping[bool, list[str]]] = {False: [], True: ["newest"]}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -344,21 +346,27 @@ class Position:
         """Where an entity of a stored kind stands."""
         return cls(entity.__dict__["created_at"], entity.identity)
 
-    def to_cursor(self) -> str:
-        """The opaque text a caller hands back to get the next page."""
+    def to_cursor(self, *, newest_first: bool = False) -> str:
+        """The opaque text a caller hands back to get the next page in the same order."""
         micros = (self.created_at - _EPOCH) // _MICROSECOND
-        return base64.urlsafe_b64encode(orjson.dumps([micros, self.id])).decode().rstrip("=")
+        parts = [micros, self.id, *_NEWEST_FIRST[newest_first]]
+        return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
 
     @classmethod
-    def from_cursor(cls, cursor: str) -> Position:
+    def from_cursor(cls, cursor: str, *, newest_first: bool = False) -> Position:
         """The position a cursor names.
 
         Raises:
-            InvalidValueError: the text is no cursor of this library.
+            InvalidValueError: the text is no cursor of this library, or one of pages in the
+                other order.
         """
         try:
             padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-            micros, id_ = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+            micros, id_, *order = orjson.loads(
+                base64.b64decode(padded, altchars=b"-_", validate=True)
+            )
+            if order != _NEWEST_FIRST[newest_first]:
+                raise ValueError
             return cls(
                 moment(_EPOCH + timedelta(microseconds=micros), "cursor"),
                 identifier(id_, "cursor"),
@@ -371,7 +379,7 @@ class Position:
             ValueError,
             binascii.Error,
         ):
-            rule = "must be the next_cursor of an earlier page"
+            rule = "must be the next_cursor of an earlier page in the same order"
             raise InvalidValueError(f"cursor {rule}", field="cursor", rule=rule) from None
 
 
@@ -380,7 +388,7 @@ class Page(Generic[_ItemT]):
     """A bounded part of an ordered answer.
 
     Attributes:
-        items: the entities, ordered by (created_at, id).
+        items: the entities, ordered by (created_at, id), ascending or newest first as asked.
         next_cursor: hand it to `find` for what follows; None when nothing followed.
     """
 

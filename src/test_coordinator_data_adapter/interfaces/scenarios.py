@@ -34,6 +34,7 @@ class ScenarioChanges:
 class ScenariosRepository(StoredRepository[Scenario, ScenarioQuery]):
     """Where scenario definitions are kept."""
 
+    entity_kind = Scenario
     query_kind = ScenarioQuery
 
     @abstractmethod

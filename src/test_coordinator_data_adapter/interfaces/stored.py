@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import datetime
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar, cast
 
+from test_coordinator_data_adapter.errors import DuplicateError
 from test_coordinator_data_adapter.interfaces.queries import Condition, Page, Query, conditions_of
 from test_coordinator_data_adapter.models.entity import Entity
 
@@ -14,6 +16,9 @@ __all__ = ["StoredRepository"]
 
 EntityT = TypeVar("EntityT", bound=Entity)
 QueryT = TypeVar("QueryT", bound=Query)
+
+# What others create and delete in turns is looked up so many times.
+_ATTEMPTS: Final = 10
 
 
 class StoredRepository(ABC, Generic[EntityT, QueryT]):
@@ -35,16 +40,59 @@ class StoredRepository(ABC, Generic[EntityT, QueryT]):
       (not applied), `ConfigurationError` or `DataIntegrityError`, each within its deadline.
 
     Attributes:
+        entity_kind: what it keeps.
         query_kind: the queries it answers; one of another kind is bad input.
     """
 
+    entity_kind: ClassVar[type[Entity]]
     query_kind: ClassVar[type[Query]]
 
     @abstractmethod
+    async def create(self, entity: EntityT, /) -> EntityT:
+        """Store a new entity exactly as given, its times included.
+
+        Raises:
+            DuplicateError: there is one with that id already; it stays as it is.
+        """
+
+    @abstractmethod
+    async def get_by_id(self, id_: str, /) -> EntityT | None:
+        """The entity with that id, or None."""
+
+    async def get_or_create(self, entity: EntityT) -> tuple[EntityT, bool]:
+        """The stored entity with that id, or this one, stored now.
+
+        Of N concurrent calls with the same new id exactly one creates the entity. A stored
+        entity stays as it is, however it differs from the one given.
+
+        Args:
+            entity: what to store if there is none with its id; it is validated in any case.
+
+        Returns:
+            What is stored, and whether this call created it.
+
+        Raises:
+            DuplicateError: others kept creating and deleting one with that id.
+        """
+        fresh = cast("EntityT", self.entity_kind.checked(entity))
+        for _ in range(_ATTEMPTS):
+            stored = await self.get_by_id(fresh.identity)
+            if stored is not None:
+                return stored, False
+            with suppress(DuplicateError):
+                return await self.create(fresh), True
+        return await self.create(fresh), True
+
+    @abstractmethod
     async def find(
-        self, query: QueryT, *, limit: int = 100, cursor: str | None = None
+        self,
+        query: QueryT,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        newest_first: bool = False,
     ) -> Page[EntityT]:
-        """One page of what matches, ordered by (created_at, id).
+        """One page of what matches, ordered by (created_at, id), or newest first.
 
         Pages are stable: entities created or deleted between two pages neither repeat nor
         displace others; one created behind the cursor's position is not met any more.
@@ -53,12 +101,15 @@ class StoredRepository(ABC, Generic[EntityT, QueryT]):
             query: what to look for; one without any field matches everything.
             limit: how many items at the most, 1 to 1000.
             cursor: ``next_cursor`` of the page before; None for the first page.
+            newest_first: descending instead of ascending order, of ids too. A cursor belongs
+                to the order of its page.
 
         Returns:
             The page; its ``next_cursor`` is None exactly when nothing followed.
 
         Raises:
-            InvalidValueError: ``limit`` out of range, or a text that is no cursor.
+            InvalidValueError: ``limit`` out of range, a text that is no cursor or one of pages
+                in the other order, or ``newest_first`` is no bool.
         """
 
     @abstractmethod
@@ -69,8 +120,12 @@ class StoredRepository(ABC, Generic[EntityT, QueryT]):
         """
 
     @abstractmethod
-    def stream(self, query: QueryT, *, batch_size: int | None = None) -> AsyncIterator[EntityT]:
-        """Everything that matches, one by one, ordered by (created_at, id), in constant memory.
+    def stream(
+        self, query: QueryT, *, batch_size: int | None = None, newest_first: bool = False
+    ) -> AsyncIterator[EntityT]:
+        """Everything that matches, one by one, in constant memory.
+
+        The order is (created_at, id), ascending or newest first.
 
         Each entity comes at most once, and every one that matches throughout comes; one
         that is created, changed or deleted meanwhile may or may not. No connection is held
@@ -79,9 +134,11 @@ class StoredRepository(ABC, Generic[EntityT, QueryT]):
         Args:
             query: what to look for.
             batch_size: how many rows travel at once, 1 to 10,000; None for the default.
+            newest_first: descending instead of ascending order, of ids too.
 
         Raises:
-            InvalidValueError: ``batch_size`` out of range; raised at the first item.
+            InvalidValueError: ``batch_size`` out of range or ``newest_first`` no bool; raised
+                at the first item.
         """
 
     @abstractmethod

@@ -35,6 +35,7 @@ class TestResultsRepository(StoredRepository[TestResult, TestResultQuery]):
     """Where the results of assertions are kept."""
 
     __test__: ClassVar[bool] = False  # pytest collects what is called Test*
+    entity_kind = TestResult
     query_kind = TestResultQuery
 
     @abstractmethod

@@ -22,7 +22,7 @@ from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
 
 __all__ = ["RunChanges", "RunMoment", "TestRunsRepository", "run_moment"]
 
-RunMoment = Literal["started_at", "completed_at"]
+RunMoment = Literal["created_at", "started_at", "completed_at"]
 _MOMENTS: Final = get_args(RunMoment)
 _SET_BY_AN_END: Final = ("completed_at", "duration_ms", "exit_code", "error_message")
 
@@ -88,6 +88,7 @@ class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
     """Where test runs are kept."""
 
     __test__: ClassVar[bool] = False  # pytest collects what is called Test*
+    entity_kind = TestRun
     query_kind = TestRunQuery
 
     @abstractmethod
@@ -137,8 +138,15 @@ class TestRunsRepository(StoredRepository[TestRun, TestRunQuery]):
         """
 
     @abstractmethod
-    async def delete(self, run_id: str) -> bool:
-        """Remove it; its events and results stay. True when it was there."""
+    async def delete(self, run_id: str, *, with_children: bool = False) -> bool:
+        """Remove it. True when it was there.
+
+        Args:
+            run_id: which one.
+            with_children: also remove its events and results, in the same transaction, whether
+                or not the run itself is there; the audit trail records each of them. Otherwise
+                they stay. An event or result that is stored meanwhile may stay.
+        """
 
     @abstractmethod
     async def list_newest(self, query: TestRunQuery, *, by: RunMoment, limit: int) -> list[TestRun]:

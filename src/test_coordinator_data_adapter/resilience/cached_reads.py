@@ -531,6 +531,9 @@ def _writing(
 
     @functools.wraps(method)
     async def write(self: Any, *arguments: Any, **named: Any) -> object:
+        if named.get("with_children"):
+            # Nobody knows which entities of other kinds go, too.
+            return await self._cached_reads.sweep(lambda: method(self, *arguments, **named))
         return await self._cached_reads.write(
             kind.entity_name,
             ids_of(first(arguments, named), kind),

@@ -69,9 +69,10 @@ _ENTITIES: Final[dict[Port, str | None]] = {
 
 _WRITES: Final = frozenset(
     {
-        *("create", "bulk_create", "update", "transition", "delete", "prune"),
+        *("create", "bulk_create", "get_or_create", "update", "transition", "delete", "prune"),
         *("update_status", "start_run", "complete_run", "record_completion", "record_recovery"),
         *("register", "deregister", "update_heartbeat", "remove_stale_services"),
+        *("register_with_token", "deregister_with_token"),
         *("set", "set_json", "set_many", "expire", "increment", "decrement"),
         *("delete_many", "delete_pattern", "flush_all"),
         "sweep",

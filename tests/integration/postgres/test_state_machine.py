@@ -364,18 +364,27 @@ class SideBySide(RuleBasedStateMachine):
             lambda held: held.record_recovery(id_, recovery, detected_at=detected_at),
         )
 
+    @rule(drawn=on("entities"))
+    def get_or_create(self, drawn):
+        name, entity = drawn
+        self.both(name, lambda held: held.get_or_create(entity))
+
+    @rule(id_=ids | no_ids)
+    def delete_run_with_children(self, id_):
+        self.both("test_runs", lambda held: held.delete(id_, with_children=True))
+
     @rule(name=st.sampled_from(["scenarios", "test_runs"]), id_=ids | no_ids)
     def delete(self, name, id_):
         self.both(name, lambda held: held.delete(id_))
 
-    @rule(drawn=on("queries"), limit=st.sampled_from([1, 2, 3, 1000]))
-    def find_all_pages(self, drawn, limit):
+    @rule(drawn=on("queries"), limit=st.sampled_from([1, 2, 3, 1000]), newest_first=st.booleans())
+    def find_all_pages(self, drawn, limit, newest_first):
         name, query = drawn
 
         async def pages(held):
             cursor, found = None, []
             while not found or cursor is not None:
-                page = await held.find(query, limit=limit, cursor=cursor)
+                page = await held.find(query, limit=limit, cursor=cursor, newest_first=newest_first)
                 found.append(page)
                 cursor = page.next_cursor
             return found
@@ -396,12 +405,17 @@ class SideBySide(RuleBasedStateMachine):
         found = self.both(name, lambda held: held.list_matching(query))
         assert self.both(name, lambda held: held.count(query)) == len(found)
 
-    @rule(drawn=on("queries"), batch_size=maybe(st.sampled_from([1, 2, 10_000, 0, 10_001])))
-    def stream(self, drawn, batch_size):
+    @rule(
+        drawn=on("queries"),
+        batch_size=maybe(st.sampled_from([1, 2, 10_000, 0, 10_001])),
+        newest_first=st.booleans(),
+    )
+    def stream(self, drawn, batch_size, newest_first):
         name, query = drawn
 
         async def read(held):
-            return [entity async for entity in held.stream(query, batch_size=batch_size)]
+            items = held.stream(query, batch_size=batch_size, newest_first=newest_first)
+            return [entity async for entity in items]
 
         self.both(name, read)
 
@@ -421,7 +435,7 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule(
         query=of("test_runs", "queries"),
-        by=st.sampled_from(["started_at", "completed_at"]),
+        by=st.sampled_from(["created_at", "started_at", "completed_at"]),
         limit=st.sampled_from([1, 3, 1000, 0]),
     )
     def list_newest(self, query, by, limit):

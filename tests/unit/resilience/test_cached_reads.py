@@ -8,8 +8,11 @@ import structlog
 
 from test_coordinator_data_adapter.adapters.stub import (
     MemoryStore,
+    StubChaosEventsRepository,
     StubRetentionRepository,
     StubScenariosRepository,
+    StubTestResultsRepository,
+    StubTestRunsRepository,
 )
 from test_coordinator_data_adapter.errors import (
     ConfigurationError,
@@ -24,7 +27,13 @@ from test_coordinator_data_adapter.interfaces.retention import (
     RetentionReport,
 )
 from test_coordinator_data_adapter.interfaces.scenarios import ScenariosRepository
-from test_coordinator_data_adapter.models import Scenario, ScenarioStatus
+from test_coordinator_data_adapter.models import (
+    ChaosEvent,
+    Scenario,
+    ScenarioStatus,
+    TestResult,
+    TestRun,
+)
 from test_coordinator_data_adapter.models.values import utc_now
 from test_coordinator_data_adapter.resilience.cached_reads import (
     CachedReads,
@@ -34,7 +43,12 @@ from test_coordinator_data_adapter.resilience.cached_reads import (
 )
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.resilience.observation import CacheUsed
-from test_coordinator_data_adapter.testing.builders import a_scenario
+from test_coordinator_data_adapter.testing.builders import (
+    a_chaos_event,
+    a_scenario,
+    a_test_result,
+    a_test_run,
+)
 
 
 class ScriptedCache:
@@ -477,6 +491,27 @@ async def test_a_sweep_drops_what_it_removed_even_when_it_is_broken_off(cached: 
         await sweeping
 
     assert await cached.repository.get_by_id(scenario.scenario_id) is None
+
+
+async def test_deleting_a_run_with_its_children_drops_these_too() -> None:
+    store, cache = MemoryStore(), ScriptedCache()
+    kinds = {"test_run": 600, "chaos_event": 600, "test_result": 600}
+    reads = CachedReads(lambda: cache, kinds, events=EventLog(), patience=60.0)
+    runs = with_cached_reads(StubTestRunsRepository(store), TestRun, reads)
+    events = with_cached_reads(StubChaosEventsRepository(store), ChaosEvent, reads)
+    results = with_cached_reads(StubTestResultsRepository(store), TestResult, reads)
+    run = await runs.create(a_test_run())
+    event = await events.create(a_chaos_event(run_id=run.run_id))
+    result = await results.create(a_test_result(run_id=run.run_id))
+    await events.get_by_id(event.event_id)
+    await results.get_by_id(result.result_id)
+
+    await runs.delete(run.run_id, with_children=True)
+
+    assert await runs.get_by_id(run.run_id) is None
+    assert await events.get_by_id(event.event_id) is None
+    assert await results.get_by_id(result.result_id) is None
+    await reads.aclose()
 
 
 async def test_more_than_can_be_remembered_forgets_the_whole_kind(

@@ -207,6 +207,21 @@ class Statements:
             batched=True,
         )
 
+    def delete_with(self, *children: Table, by: str) -> Statement:
+        """Delete the row of ``$1`` and, in tables beside it, the rows that refer to it by a column.
+
+        Returns one row: whether the row of ``$1`` was there.
+        """
+        schema = self.table.rpartition(".")[0]
+        deletes = "".join(
+            f", deleted_{child.name} AS (DELETE FROM {schema}.{child.name} WHERE {by} = $1)"
+            for child in children
+        )
+        return self._write(
+            f"WITH deleted AS (DELETE FROM {self.table} WHERE {self.id} = $1 RETURNING {self.id})"
+            f"{deletes} SELECT EXISTS (SELECT FROM deleted) AS was_there, {_telling(2)}"
+        )
+
     def _select(self, clause: str, tail: str = "", by: str = "") -> Statement:
         """Rows in the order (created_at, id), or first by something else."""
         order = f"{by}, {self._order}" if by else self._order

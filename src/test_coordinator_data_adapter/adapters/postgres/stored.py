@@ -32,6 +32,7 @@ from test_coordinator_data_adapter.errors import (
 )
 from test_coordinator_data_adapter.interfaces.arguments import (
     batch_size_of,
+    boolean,
     identifier,
     moment,
     page_limit,
@@ -111,24 +112,32 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         await self._creating.aclose()
 
     async def find(
-        self, query: QueryT, *, limit: int = 100, cursor: str | None = None
+        self,
+        query: QueryT,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        newest_first: bool = False,
     ) -> Page[EntityT]:
-        wanted = page_limit(limit)
-        after = None if cursor is None else Position.from_cursor(cursor)
-        rows = await self._rows_behind(query, after, wanted + 1)
+        wanted, newest = page_limit(limit), boolean(newest_first, "newest_first")
+        after = None if cursor is None else Position.from_cursor(cursor, newest_first=newest)
+        rows = await self._rows_behind(query, after, wanted + 1, newest)
         items = await self._entities(rows[:wanted])
-        return Page(items, Position.of(items[-1]).to_cursor() if len(rows) > wanted else None)
+        if len(rows) <= wanted:
+            return Page(items)
+        return Page(items, Position.of(items[-1]).to_cursor(newest_first=newest))
 
     async def list_matching(self, query: QueryT) -> list[EntityT]:
         return await self._entities(await self._select(Where(self._conditions(query))))
 
     async def stream(
-        self, query: QueryT, *, batch_size: int | None = None
+        self, query: QueryT, *, batch_size: int | None = None, newest_first: bool = False
     ) -> AsyncIterator[EntityT]:
+        newest = boolean(newest_first, "newest_first")
         wanted = self._batch_size if batch_size is None else batch_size_of(batch_size)
         after: Position | None = None
         while True:
-            rows = await self._rows_behind(query, after, wanted)
+            rows = await self._rows_behind(query, after, wanted, newest)
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 for entity in self._read.many(rows[start : start + _ROWS_AT_ONCE]):
                     yield entity
@@ -322,14 +331,24 @@ class PostgresStoredRepository(StoredRepository[EntityT, QueryT]):
         statement = self._statements.ask(answer, where.clause, grouping)
         return await self._database.fetch(statement, *where.parameters)
 
-    async def _rows_behind(self, query: QueryT, after: Position | None, limit: int) -> list[Record]:
+    async def _rows_behind(
+        self,
+        query: QueryT,
+        after: Position | None,
+        limit: int,
+        newest_first: bool,  # noqa: FBT001 - private
+    ) -> list[Record]:
         where = Where(self._conditions(query))
         if after is not None:
+            beyond = "<" if newest_first else ">"
             where.add(
-                f"(created_at, {self._kind.id_field}) > ({{}}, {{}})", after.created_at, after.id
+                f"(created_at, {self._kind.id_field}) {beyond} ({{}}, {{}})",
+                after.created_at,
+                after.id,
             )
         where.cut(limit)
-        return await self._select(where)
+        id_ = self._kind.id_field
+        return await self._select(where, f"created_at DESC, {id_} DESC" if newest_first else "")
 
     async def _select(self, where: Where, by: str = "") -> list[Record]:
         statement = self._statements.select(where.clause, where.tail, by)

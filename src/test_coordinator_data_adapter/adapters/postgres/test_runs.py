@@ -13,7 +13,13 @@ from test_coordinator_data_adapter.adapters.postgres.stored import (
     TOUCHED,
     PostgresStoredRepository,
 )
-from test_coordinator_data_adapter.interfaces.arguments import identifier, integer, page_limit
+from test_coordinator_data_adapter.errors import AdapterError
+from test_coordinator_data_adapter.interfaces.arguments import (
+    boolean,
+    identifier,
+    integer,
+    page_limit,
+)
 from test_coordinator_data_adapter.interfaces.queries import TestRunQuery
 from test_coordinator_data_adapter.interfaces.test_runs import (
     RunChanges,
@@ -31,6 +37,14 @@ _DURATION: Final = (
 )
 
 
+# Every run has a created_at: without NULLS LAST the index of that order serves backwards.
+_NEWEST_BY: Final[Mapping[RunMoment, str]] = {
+    "created_at": "created_at DESC",
+    "started_at": "started_at DESC NULLS LAST",
+    "completed_at": "completed_at DESC NULLS LAST",
+}
+
+
 class PostgresTestRunsRepository(
     PostgresStoredRepository[TestRun, TestRunQuery], TestRunsRepository
 ):
@@ -41,6 +55,9 @@ class PostgresTestRunsRepository(
     def __init__(self, database: Database, *, batch_size: int = 100) -> None:
         """Keep them in the schema of ``database``; streams travel by ``batch_size``."""
         super().__init__(database, TestRun, tables.test_runs, batch_size=batch_size)
+        self._delete_with_children = self._statements.delete_with(
+            tables.chaos_events, tables.test_results, by="run_id"
+        )
 
     async def create(self, run: TestRun) -> TestRun:
         return await self._create(run)
@@ -76,15 +93,23 @@ class PostgresTestRunsRepository(
             change.only_if("status = ANY({})", expected)
         return await self._apply(change)
 
-    async def delete(self, run_id: str) -> bool:
-        return await self._delete(run_id)
+    async def delete(self, run_id: str, *, with_children: bool = False) -> bool:
+        if not boolean(with_children, "with_children"):
+            return await self._delete(run_id)
+        id_ = identifier(run_id, "run_id")
+        try:
+            row = await self._database.fetch_one(
+                self._delete_with_children, id_, self._database.tell()
+            )
+        except AdapterError as error:
+            error.id = id_
+            raise
+        return row is not None and row["was_there"]
 
     async def list_newest(self, query: TestRunQuery, *, by: RunMoment, limit: int) -> list[TestRun]:
         where = Where(self._conditions(query))
         where.cut(page_limit(limit))
-        return await self._entities(
-            await self._select(where, by=f"{run_moment(by)} DESC NULLS LAST")
-        )
+        return await self._entities(await self._select(where, by=_NEWEST_BY[run_moment(by)]))
 
     async def count_by_status_matching(self, query: TestRunQuery) -> Mapping[RunStatus, int]:
         return await self._count_by(query, RunStatus)

@@ -17,8 +17,9 @@ from test_coordinator_data_adapter.models.test_result import TestResult
 from test_coordinator_data_adapter.models.test_run import TestRun
 from test_coordinator_data_adapter.models.values import utc_now
 
-__all__ = ["COMPLETED_NEWEST", "LAST_SEEN", "STARTED_NEWEST", "MemoryStore"]
+__all__ = ["COMPLETED_NEWEST", "CREATED_NEWEST", "LAST_SEEN", "STARTED_NEWEST", "MemoryStore"]
 
+CREATED_NEWEST: Final = Order("created_at", newest_first=True)
 STARTED_NEWEST: Final = Order("started_at", newest_first=True)
 COMPLETED_NEWEST: Final = Order("completed_at", newest_first=True)
 LAST_SEEN: Final = Order("last_seen")
@@ -61,6 +62,7 @@ class MemoryStore:
             Index(("scenario_id", "status")),
             Index(("status",)),
             Index(("labels",)),
+            Index((), CREATED_NEWEST),
             Index((), STARTED_NEWEST),
             Index(("status",), COMPLETED_NEWEST),
             trail=self.trail,

@@ -11,7 +11,12 @@ from typing import ClassVar, Final, TypeVar
 from test_coordinator_data_adapter.adapters.stub.store import MemoryStore
 from test_coordinator_data_adapter.adapters.stub.table import Table
 from test_coordinator_data_adapter.errors import ConflictError
-from test_coordinator_data_adapter.interfaces.arguments import batch_size_of, moment, page_limit
+from test_coordinator_data_adapter.interfaces.arguments import (
+    batch_size_of,
+    boolean,
+    moment,
+    page_limit,
+)
 from test_coordinator_data_adapter.interfaces.queries import (
     Condition,
     NotAfter,
@@ -43,27 +48,33 @@ class StubStoredRepository(StoredRepository[EntityT, QueryT]):
         self._table = table
 
     async def find(
-        self, query: QueryT, *, limit: int = 100, cursor: str | None = None
+        self,
+        query: QueryT,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        newest_first: bool = False,
     ) -> Page[EntityT]:
-        wanted = page_limit(limit)
-        after = None if cursor is None else Position.from_cursor(cursor)
-        return self._page(query, wanted, after)
+        wanted, newest = page_limit(limit), boolean(newest_first, "newest_first")
+        after = None if cursor is None else Position.from_cursor(cursor, newest_first=newest)
+        return self._page(query, wanted, after, newest)
 
     async def list_matching(self, query: QueryT) -> list[EntityT]:
         return self._table.select(self._conditions(query))
 
     async def stream(
-        self, query: QueryT, *, batch_size: int | None = None
+        self, query: QueryT, *, batch_size: int | None = None, newest_first: bool = False
     ) -> AsyncIterator[EntityT]:
+        newest = boolean(newest_first, "newest_first")
         wanted = _BATCH if batch_size is None else batch_size_of(batch_size)
         after: Position | None = None
         while True:
-            page = self._page(query, wanted, after)
+            page = self._page(query, wanted, after, newest)
             for entity in page.items:
                 yield entity
             if page.next_cursor is None:
                 return
-            after = Position.from_cursor(page.next_cursor)
+            after = Position.from_cursor(page.next_cursor, newest_first=newest)
             await asyncio.sleep(0)
 
     async def count(self, query: QueryT) -> int:
@@ -91,15 +102,24 @@ class StubStoredRepository(StoredRepository[EntityT, QueryT]):
         ]
         return sum(held), len(held)
 
-    def _page(self, query: QueryT, limit: int, after: Position | None) -> Page[EntityT]:
+    def _page(
+        self,
+        query: QueryT,
+        limit: int,
+        after: Position | None,
+        newest_first: bool,  # noqa: FBT001 - private
+    ) -> Page[EntityT]:
         found = self._table.select(
             self._conditions(query),
             after=None if after is None else (after.created_at, after.id),
             limit=limit + 1,
+            reverse=newest_first,
         )
         if len(found) <= limit:
             return Page(found)
-        return Page(found[:limit], Position.of(found[limit - 1]).to_cursor())
+        return Page(
+            found[:limit], Position.of(found[limit - 1]).to_cursor(newest_first=newest_first)
+        )
 
 
 def require(met: bool, entity: Entity) -> None:  # noqa: FBT001 - a condition reads best in place

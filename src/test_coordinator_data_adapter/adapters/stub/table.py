@@ -158,6 +158,9 @@ class _Part:
     def __iter__(self) -> Iterator[Key]:
         return islice(self.keys, self.start, self.stop)
 
+    def __reversed__(self) -> Iterator[Key]:
+        return map(self.keys.__getitem__, range(self.stop - 1, self.start - 1, -1))
+
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
@@ -272,6 +275,12 @@ class Table(Generic[EntityT]):
         self.delete_many([entity.identity for entity in going])
         return len(going)
 
+    def delete_each(self, conditions: tuple[Condition, ...]) -> None:
+        """Remove everything that meets every condition, as if one by one."""
+        plan = self._plan(conditions)
+        for entity in list(self._matching(plan, plan.order)):
+            self.delete(entity.identity)
+
     def delete_many(self, ids: Iterable[str]) -> None:
         """Remove the entities with those ids, in one pass however many they are."""
         going = [self._held.pop(id_) for id_ in ids]
@@ -288,6 +297,7 @@ class Table(Generic[EntityT]):
         after: Key | None = None,
         limit: int | None = None,
         offset: int = 0,
+        reverse: bool = False,
     ) -> list[EntityT]:
         """Copies of what meets every condition.
 
@@ -297,9 +307,11 @@ class Table(Generic[EntityT]):
             after: only what sorts behind this key.
             limit: how many at the most; None: all.
             offset: how many are left out first.
+            reverse: from the end of that order to its beginning.
         """
         order = order or self._order
-        matching = self._matching(self._plan(conditions, order, after), order)
+        plan = self._plan(conditions, order, after, reverse=reverse)
+        matching = self._matching(plan, order, reverse=reverse)
         # Behind the last entity there is nothing, however far the offset reaches.
         offset = min(offset, len(self._held))
         stop = None if limit is None else offset + limit
@@ -332,22 +344,25 @@ class Table(Generic[EntityT]):
         conditions: tuple[Condition, ...],
         order: Order | None = None,
         after: Key | None = None,
+        *,
+        reverse: bool = False,
     ) -> _Plan:
         """The index with the fewest candidates; of equals, one sorted in the order wanted."""
         plans = (
             plan
             for groups in self._indexes
-            if (plan := _plan_for(groups, conditions, order, after)) is not None
+            if (plan := _plan_for(groups, conditions, order, after, reverse=reverse)) is not None
         )
         return min(plans, key=lambda plan: (plan.candidates, plan.order != order, len(plan.rest)))
 
-    def _matching(self, plan: _Plan, order: Order) -> Iterator[EntityT]:
-        keys = plan.parts[0] if len(plan.parts) == 1 else heapq.merge(*plan.parts)
+    def _matching(self, plan: _Plan, order: Order, *, reverse: bool = False) -> Iterator[EntityT]:
+        parts = [reversed(part) if reverse else iter(part) for part in plan.parts]
+        keys = parts[0] if len(parts) == 1 else heapq.merge(*parts, reverse=reverse)
         found = (self._held[key[-1]] for key in keys)
         if plan.rest:
             found = (entity for entity in found if all(_meets(entity, c) for c in plan.rest))
         if plan.order != order:
-            return iter(sorted(found, key=order.key))
+            return iter(sorted(found, key=order.key, reverse=reverse))
         return found
 
 
@@ -356,6 +371,8 @@ def _plan_for(
     conditions: tuple[Condition, ...],
     order: Order | None,
     after: Key | None,
+    *,
+    reverse: bool,
 ) -> _Plan | None:
     index = groups.index
     wanted: dict[str, tuple[object, ...]] = {}
@@ -378,7 +395,9 @@ def _plan_for(
     if len(wanted) < len(index.fields) or (after is not None and index.order != order):
         return None
     low, high = index.order.span(since, until)
-    if after is not None:
+    if after is not None and reverse:
+        high = after if high is None else min(high, after)
+    elif after is not None:
         behind = (*after, "")
         low = behind if low is None else max(low, behind)
     parts: list[_Part] = []

@@ -8,11 +8,17 @@ from typing import ClassVar, Final
 
 from test_coordinator_data_adapter.adapters.stub.store import (
     COMPLETED_NEWEST,
+    CREATED_NEWEST,
     STARTED_NEWEST,
     MemoryStore,
 )
 from test_coordinator_data_adapter.adapters.stub.stored import StubStoredRepository, require
-from test_coordinator_data_adapter.interfaces.arguments import identifier, moment, page_limit
+from test_coordinator_data_adapter.interfaces.arguments import (
+    boolean,
+    identifier,
+    moment,
+    page_limit,
+)
 from test_coordinator_data_adapter.interfaces.queries import Condition, OneOf, TestRunQuery
 from test_coordinator_data_adapter.interfaces.test_runs import (
     RunChanges,
@@ -24,7 +30,11 @@ from test_coordinator_data_adapter.models.test_run import RunStatus, TestRun
 
 __all__ = ["StubTestRunsRepository"]
 
-_NEWEST: Final = {"started_at": STARTED_NEWEST, "completed_at": COMPLETED_NEWEST}
+_NEWEST: Final = {
+    "created_at": CREATED_NEWEST,
+    "started_at": STARTED_NEWEST,
+    "completed_at": COMPLETED_NEWEST,
+}
 
 
 class StubTestRunsRepository(StubStoredRepository[TestRun, TestRunQuery], TestRunsRepository):
@@ -89,8 +99,13 @@ class StubTestRunsRepository(StubStoredRepository[TestRun, TestRunQuery], TestRu
 
         return self._table.change(identifier(run_id, "run_id"), changed)
 
-    async def delete(self, run_id: str) -> bool:
-        return self._table.delete(identifier(run_id, "run_id"))
+    async def delete(self, run_id: str, *, with_children: bool = False) -> bool:
+        id_ = identifier(run_id, "run_id")
+        if boolean(with_children, "with_children"):
+            of_run = (OneOf("run_id", (id_,)),)
+            self._store.chaos_events.delete_each(of_run)
+            self._store.test_results.delete_each(of_run)
+        return self._table.delete(id_)
 
     async def list_newest(self, query: TestRunQuery, *, by: RunMoment, limit: int) -> list[TestRun]:
         return self._table.select(

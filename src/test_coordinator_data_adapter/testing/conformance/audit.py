@@ -167,6 +167,51 @@ class AuditSuite(Suite):
 
         assert (record.operation, record.before, record.after) == (AuditOperation.UPDATE, {}, {})
 
+    async def test_a_run_that_is_deleted_with_its_children_leaves_a_record_of_each(
+        self, stores: AuditStores
+    ) -> None:
+        """Events and results of other runs stay; those of the run are recorded as deleted."""
+        run, other = a_test_run(), a_test_run()
+        for one in (run, other):
+            await stores.test_runs.create(one)
+            await stores.chaos_events.create(a_chaos_event(run_id=one.run_id))
+            await stores.test_results.bulk_create(
+                [a_test_result(run_id=one.run_id) for _ in range(3)]
+            )
+        events = await stores.chaos_events.get_by_run(run.run_id)
+        results = await stores.test_results.get_by_run(run.run_id)
+
+        with audit_context(actor="ann", reason="a mistake"):
+            assert await stores.test_runs.delete(run.run_id, with_children=True)
+
+        assert await stores.test_runs.get_by_id(run.run_id) is None
+        assert await stores.chaos_events.get_by_run(run.run_id) == []
+        assert await stores.test_results.get_by_run(run.run_id) == []
+        assert len(await stores.chaos_events.get_by_run(other.run_id)) == 1
+        assert len(await stores.test_results.get_by_run(other.run_id)) == 3
+        deleted = (await stores.audit.find(AuditQuery(operation=AuditOperation.DELETE))).items
+        assert {record.entity_id for record in deleted} == {
+            run.run_id,
+            *(event.event_id for event in events),
+            *(result.result_id for result in results),
+        }
+        assert {(record.actor, record.reason) for record in deleted} == {("ann", "a mistake")}
+
+    async def test_the_children_of_a_run_that_is_not_there_are_deleted_too(
+        self, stores: AuditStores
+    ) -> None:
+        """A run that was deleted alone can be cleaned up after; it is not there all the same."""
+        event = await stores.chaos_events.create(a_chaos_event(run_id="gone"))
+        result = await stores.test_results.create(a_test_result(run_id="gone"))
+
+        with audit_context(actor="ann"):
+            assert not await stores.test_runs.delete("gone", with_children=True)
+
+        assert await stores.chaos_events.get_by_id(event.event_id) is None
+        assert await stores.test_results.get_by_id(result.result_id) is None
+        deleted = (await stores.audit.find(AuditQuery(operation=AuditOperation.DELETE))).items
+        assert [record.actor for record in deleted] == ["ann", "ann"]
+
     async def test_a_recovery_is_told_from_other_changes_of_status(
         self, stores: AuditStores
     ) -> None:

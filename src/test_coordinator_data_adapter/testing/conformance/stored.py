@@ -106,14 +106,25 @@ class _Store(Protocol[EntityT, QueryT_contra]):
 
     async def get_by_id(self, id_: str, /) -> EntityT | None: ...
 
+    async def get_or_create(self, entity: EntityT) -> tuple[EntityT, bool]: ...
+
     async def find(
-        self, query: QueryT_contra, *, limit: int = 100, cursor: str | None = None
+        self,
+        query: QueryT_contra,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        newest_first: bool = False,
     ) -> Page[EntityT]: ...
 
     async def list_matching(self, query: QueryT_contra) -> list[EntityT]: ...
 
     def stream(
-        self, query: QueryT_contra, *, batch_size: int | None = None
+        self,
+        query: QueryT_contra,
+        *,
+        batch_size: int | None = None,
+        newest_first: bool = False,
     ) -> AsyncIterator[EntityT]: ...
 
     async def count(self, query: QueryT_contra) -> int: ...
@@ -156,12 +167,14 @@ async def read(stream: AsyncIterator[EntityT]) -> list[EntityT]:
     return [entity async for entity in stream]
 
 
-async def paged(store: _Store[EntityT, Any], query: object, *, limit: int) -> list[EntityT]:
+async def paged(
+    store: _Store[EntityT, Any], query: object, *, limit: int, newest_first: bool = False
+) -> list[EntityT]:
     """Everything a query finds, a page at a time."""
     found: list[EntityT] = []
     cursor: str | None = None
     for _ in range(_MOST_PAGES):
-        page = await store.find(query, limit=limit, cursor=cursor)
+        page = await store.find(query, limit=limit, cursor=cursor, newest_first=newest_first)
         found += page.items
         if page.next_cursor is None:
             return found
@@ -479,6 +492,10 @@ class StoredSuite(Suite, Generic[EntityT, QueryT]):
             pages = await paged(repository, query, limit=3)
             assert_same_list(pages, expected)
             assert_same_list(await read(repository.stream(query, batch_size=3)), expected)
+            pages = await paged(repository, query, limit=3, newest_first=True)
+            assert_same_list(pages, expected[::-1])
+            streamed = await read(repository.stream(query, batch_size=3, newest_first=True))
+            assert_same_list(streamed, expected[::-1])
 
     async def test_an_empty_collection_in_a_query_matches_nothing(
         self, repository: _Store[EntityT, QueryT]
@@ -615,6 +632,107 @@ class StoredSuite(Suite, Generic[EntityT, QueryT]):
 
         assert_same_list(again.items, second.items)
         assert again.next_cursor == second.next_cursor
+
+    async def test_pages_newest_first_neither_lose_nor_repeat_ties(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        tied = [self.made(created_at=NOON) for _ in range(7)]
+        entities = await keep(repository, *tied, *self.series(2, first=NOON - MICROSECOND))
+
+        for limit in (1, 2, 3, 5, 1000):
+            pages = await paged(repository, self.everything(), limit=limit, newest_first=True)
+            assert_same_list(pages, entities[::-1])
+
+    async def test_entities_created_between_two_pages_newest_first_displace_no_others(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        entities = await keep(repository, *self.series(6))
+        page = await repository.find(self.everything(), limit=3, newest_first=True)
+
+        newer = self.made(created_at=NOON + DAY)
+        tied_newer = self.made("\U0010ffff newer", created_at=_created(entities[3]))
+        tied_older = self.made(" older", created_at=_created(entities[3]))
+        older = self.made(created_at=NOON - DAY)
+        await keep(repository, newer, tied_newer, tied_older, older)
+        rest = await repository.find(self.everything(), cursor=page.next_cursor, newest_first=True)
+
+        assert_same_list(page.items, entities[:2:-1])
+        assert_same_list(rest.items, [tied_older, *entities[2::-1], older])
+        assert rest.next_cursor is None
+
+    async def test_a_cursor_of_pages_in_the_other_order_is_refused(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        await keep(repository, *self.series(3))
+
+        for newest_first in (False, True):
+            page = await repository.find(self.everything(), limit=1, newest_first=newest_first)
+            assert page.next_cursor is not None
+            with refused(page.next_cursor, "cursor"):
+                await repository.find(
+                    self.everything(), cursor=page.next_cursor, newest_first=not newest_first
+                )
+
+    async def test_what_is_neither_true_nor_false_is_no_order(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        strangers: tuple[Any, ...] = (None, 0, 1, "yes", "created_at DESC")
+        for stranger in strangers:
+            with refused(stranger, "newest_first"):
+                await repository.find(self.everything(), newest_first=stranger)
+            with refused(stranger, "newest_first"):
+                await read(repository.stream(self.everything(), newest_first=stranger))
+
+    # Get or create
+
+    async def test_get_or_create_creates_what_is_not_there(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        entity = self.sample()
+
+        stored, created = await repository.get_or_create(entity)
+
+        assert created is True
+        assert_same(stored, entity)
+        assert_same(await repository.get_by_id(entity.identity), entity)
+
+    async def test_get_or_create_returns_what_is_there_as_it_is(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        entity = await repository.create(self.sample())
+        other = self.made(entity.identity, created_at=NOON + DAY)
+
+        stored, created = await repository.get_or_create(other)
+
+        assert created is False
+        assert_same(stored, entity)
+        assert_same_list(await repository.list_matching(self.everything()), [entity])
+
+    async def test_of_many_that_get_or_create_one_id_at_once_exactly_one_creates_it(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        id_ = self.sample().identity
+        rivals = [self.made(id_, created_at=NOON + number * DAY) for number in range(8)]
+
+        answers = await asyncio.gather(*(repository.get_or_create(rival) for rival in rivals))
+
+        assert sum(created for _, created in answers) == 1
+        (stored,) = await repository.list_matching(self.everything())
+        for answer, _ in answers:
+            assert_same(answer, stored)
+
+    async def test_get_or_create_refuses_what_create_refuses(
+        self, repository: _Store[EntityT, QueryT]
+    ) -> None:
+        entity = await repository.create(self.sample())
+        hostile = smuggled(altered(entity), created_at="yesterday")
+
+        strangers: tuple[Any, ...] = (None, entity.identity, entity.model_dump())
+        for stranger in strangers:
+            with refused(stranger):
+                await repository.get_or_create(stranger)
+        with refused(hostile, "created_at"):
+            await repository.get_or_create(hostile)
 
     # Streams
 

@@ -521,6 +521,34 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
         assert stored.completed_at is not None
         assert stored.exit_code == 4
 
+    # Deletion with children
+
+    async def test_a_run_is_deleted_with_its_children_once(
+        self, repository: TestRunsRepository
+    ) -> None:
+        run, other = await keep(repository, self.made(created_at=NOON), self.made(created_at=NOON))
+
+        ends = await asyncio.gather(
+            *(repository.delete(run.run_id, with_children=True) for _ in range(4))
+        )
+
+        assert sorted(ends) == [False, False, False, True]
+        assert_same_list(await repository.list_matching(TestRunQuery()), [other])
+
+    async def test_deleting_a_run_with_its_children_refuses_what_deleting_refuses(
+        self, repository: TestRunsRepository
+    ) -> None:
+        run = await repository.create(self.sample())
+
+        for id_ in REFUSED_ID_ARGUMENTS:
+            with refused(id_, "run_id"):
+                await repository.delete(id_, with_children=True)
+        strangers: tuple[Any, ...] = (None, 1, "yes")
+        for stranger in strangers:
+            with refused(stranger, "with_children"):
+                await repository.delete(run.run_id, with_children=stranger)
+        assert_same(await repository.get_by_id(run.run_id), run)
+
     # Newest first
 
     async def test_recent_runs_come_newest_start_first_and_those_without_last(
@@ -590,11 +618,15 @@ class TestRunsSuite(VersionedSuite[TestRun, TestRunQuery, RunStatus]):
                 await repository.list_newest(query, by="completed_at", limit=1000),
                 _newest(matching, lambda run: run.completed_at),
             )
+            assert_same_list(
+                await repository.list_newest(query, by="created_at", limit=7),
+                _newest(matching, lambda run: run.created_at)[:7],
+            )
 
     async def test_what_is_no_time_to_order_by_is_refused(
         self, repository: TestRunsRepository
     ) -> None:
-        wrong: list[Any] = ["created_at", "", "STARTED_AT", "started_at, (SELECT 1)", None, []]
+        wrong: list[Any] = ["updated_at", "", "STARTED_AT", "started_at, (SELECT 1)", None, []]
 
         for by in wrong:
             with refused(by, "by"):
