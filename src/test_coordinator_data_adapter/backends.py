@@ -12,7 +12,12 @@ from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.resilience.call_health import CallHealth
 from test_coordinator_data_adapter.resilience.late_backend import LateBackend
 from test_coordinator_data_adapter.resilience.supervision import Supervisor
-from test_coordinator_data_adapter.server_url import parse_server_url, postgres_hosts
+from test_coordinator_data_adapter.server_url import (
+    PostgresTarget,
+    host_and_port,
+    parse_server_url,
+    postgres_target,
+)
 from test_coordinator_data_adapter.tls import TlsSettings
 
 if TYPE_CHECKING:
@@ -105,11 +110,13 @@ def postgres_backend(
         on_supervision=watch.on_supervision(),
     )
     if config.embedded_data_dir is None:
+        target = _postgres_target(config.postgres_url)
         late = LateBackend(
             "postgres",
-            _only_postgres_server(config.postgres_url),
+            None if target is None else _only_server(target.hosts),
             lambda: make(config.postgres_url, postgres_tls(config, config.postgres_url)),
             patience=config.postgres_connect_timeout,
+            description=str(target or "PostgreSQL"),
         )
         supervisor = supervised_by(late, deadline=config.postgres_connect_timeout + 2.0)
         return Supervised(supervisor, lambda: late.inner.opened, late.load)
@@ -182,11 +189,13 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
         on_supervision=watch.on_supervision(),
     )
     if config.embedded_data_dir is None:
+        description, server = _redis_target(config.redis_url)
         late = LateBackend(
             "redis",
-            _only_redis_server(config.redis_url),
+            server,
             lambda: make(config.redis_url),
             patience=config.redis_socket_connect_timeout,
+            description=description,
         )
         supervisor = supervised_by(late, deadline=config.redis_socket_connect_timeout + 2.0)
         return Supervised(supervisor, lambda: late.inner.opened, late.load)
@@ -202,20 +211,27 @@ def redis_backend(config: AdapterConfig, watch: Watch, events: EventLog) -> Supe
     )
 
 
-def _only_postgres_server(url: str) -> tuple[str, int] | None:
-    """The server that a URL leads to; None if it may be several, or a socket."""
-    with suppress(ConfigurationError):  # opening the backend reports it
+def _postgres_target(url: str) -> PostgresTarget | None:
+    """What a URL leads to; None if it cannot be parsed, which opening the backend reports."""
+    with suppress(ConfigurationError):
         parsed = parse_server_url(url, subject="postgres_url")
-        hosts = postgres_hosts(parsed, os.environ, subject="postgres_url")
-        if len(hosts) == 1 and hosts[0][0] and not hosts[0][0].startswith("/"):
-            return hosts[0]
+        return postgres_target(parsed, os.environ, subject="postgres_url")
     return None
 
 
-def _only_redis_server(url: str) -> tuple[str, int] | None:
+def _redis_target(url: str) -> tuple[str, tuple[str, int] | None]:
+    """What messages call the server of a URL, and its host and port if there is exactly one."""
     with suppress(ConfigurationError):  # opening the backend reports it
         parsed = parse_server_url(url, subject="redis_url")
         if parsed.scheme in {"redis", "rediss"} and len(parsed.hosts) == 1:
             host, port = parsed.hosts[0]
-            return (host, port or _REDIS_PORT) if host else None
-    return None
+            server = (host or "localhost", port or _REDIS_PORT)
+            user = f" (user {parsed.username})" if parsed.username else ""
+            return f"Redis at {host_and_port(*server)}/{parsed.path or 0}{user}", server
+    return "Redis", None
+
+
+def _only_server(hosts: tuple[tuple[str, int], ...]) -> tuple[str, int] | None:
+    """The server to knock at; None if it may be one of several, or a socket."""
+    host, port = hosts[0]
+    return (host, port) if len(hosts) == 1 and host and not host.startswith("/") else None

@@ -36,7 +36,7 @@ from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.server_url import (
     mask_password,
     parse_server_url,
-    postgres_hosts,
+    postgres_target,
 )
 from test_coordinator_data_adapter.tls import default_tls_mode
 
@@ -491,7 +491,8 @@ def _tls_by_default(environment: str, url: str) -> Tls:
     hosts: Iterable[str] = ("unknown",)
     with suppress(ConfigurationError):  # opening the connection reports it
         parsed = parse_server_url(url, subject="postgres_url")
-        hosts = [host for host, _ in postgres_hosts(parsed, os.environ, subject="postgres_url")]
+        target = postgres_target(parsed, os.environ, subject="postgres_url")
+        hosts = [host for host, _ in target.hosts]
     return default_tls_mode(hosts, production=_is_production(environment))
 
 

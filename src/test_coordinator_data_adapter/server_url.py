@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from getpass import getuser
 from ipaddress import ip_address
 from typing import Final, TypeAlias
 from urllib.parse import unquote
@@ -13,12 +15,13 @@ from test_coordinator_data_adapter.errors import ConfigurationError
 
 __all__ = [
     "HostAndPort",
+    "PostgresTarget",
     "ServerUrl",
     "host_and_port",
     "is_this_machine",
     "mask_password",
     "parse_server_url",
-    "postgres_hosts",
+    "postgres_target",
 ]
 
 HostAndPort: TypeAlias = "tuple[str, int | None]"
@@ -111,20 +114,55 @@ def parse_server_url(text: str, *, subject: str) -> ServerUrl:
         ) from None
 
 
-def postgres_hosts(
+@dataclass(frozen=True, slots=True)
+class PostgresTarget:
+    """What a PostgreSQL URL leads to; as text, what messages call it.
+
+    Attributes:
+        hosts: hosts and ports, at least one; an empty host is the usual socket of this machine.
+        database: None if nothing names one.
+        user: None if nothing names one.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    database: str | None
+    user: str | None
+
+    def __str__(self) -> str:
+        """PostgreSQL at db.example:5432/trading_ecosystem (user test_coordinator_adapter)."""
+        database = "" if self.database is None else f"/{self.database}"
+        user = "" if self.user is None else f" (user {self.user})"
+        return f"PostgreSQL at {_join(self.hosts)}{database}{user}"
+
+
+def postgres_target(
     url: ServerUrl, environment: Mapping[str, str], *, subject: str
-) -> tuple[tuple[str, int], ...]:
-    """The servers that a PostgreSQL URL leads to, as libpq determines them.
+) -> PostgresTarget:
+    """What a PostgreSQL URL leads to, as libpq determines it.
 
     The options ``host`` and ``port`` take precedence over the hosts before the path, and these
     over PGHOST and PGPORT. The option ``host`` may be repeated; all of them may hold lists.
 
-    Returns:
-        Hosts and ports, at least one; an empty host means the usual socket of this machine.
-
     Raises:
         ConfigurationError: a host or a port cannot be parsed. Neither is quoted.
     """
+    user = url.username or environment.get("PGUSER") or _system_user()
+    return PostgresTarget(
+        hosts=_postgres_hosts(url, environment, subject),
+        database=url.path or environment.get("PGDATABASE") or user,
+        user=user,
+    )
+
+
+def _system_user() -> str | None:
+    with suppress(OSError, KeyError, ImportError):
+        return getuser()
+    return None
+
+
+def _postgres_hosts(
+    url: ServerUrl, environment: Mapping[str, str], subject: str
+) -> tuple[tuple[str, int], ...]:
     hosts = url.hosts
     listed = [value for name, value in url.options if name == "host" and value]
     if listed:
@@ -151,7 +189,11 @@ def is_this_machine(host: str) -> bool:
 
 def host_and_port(host: str, port: int) -> str:
     """A server, for messages: "db.example:5432", "[::1]:5432", "/run/postgresql:5432"."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host or 'localhost'}:{port}"
+
+
+def _join(hosts: tuple[tuple[str, int], ...]) -> str:
+    return ",".join(host_and_port(host, port) for host, port in hosts)
 
 
 def mask_password(url: str) -> str:

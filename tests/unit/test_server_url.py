@@ -9,7 +9,7 @@ from test_coordinator_data_adapter.server_url import (
     ServerUrl,
     is_this_machine,
     parse_server_url,
-    postgres_hosts,
+    postgres_target,
 )
 
 SECRET = "s3cret"
@@ -20,7 +20,7 @@ def parse(text: str) -> ServerUrl:
 
 
 def hosts_of(text: str, **environment: str) -> tuple[tuple[str, int], ...]:
-    return postgres_hosts(parse(text), environment, subject="the URL")
+    return postgres_target(parse(text), environment, subject="the URL").hosts
 
 
 def test_a_url_is_split_into_decoded_parts():

@@ -35,6 +35,7 @@ class LateBackend(Generic[BackendT]):
         make: Callable[[], BackendT],
         *,
         patience: float,
+        description: str,
     ) -> None:
         """Know how to make it; nothing is imported yet.
 
@@ -44,11 +45,13 @@ class LateBackend(Generic[BackendT]):
                 without.
             make: imports the driver and makes the backend; called in a thread, once.
             patience: seconds to wait for an answer to the knock.
+            description: what messages call the server, such as its host, port and user.
         """
         self.name = name
         self._server = server
         self._make = make
         self._patience = patience
+        self._description = description
         self._made: BackendT | None = None
         self._missing_since: float | None = None
 
@@ -88,14 +91,14 @@ class LateBackend(Generic[BackendT]):
         """
         if not await self.load():
             raise UnavailableError(
-                f"{self.name} does not answer at its host and port:"
-                " check that it runs and can be reached"
+                f"{self._description} does not answer: check that it runs and can be reached"
             )
         await self.inner.open()
 
     def known(self) -> dict[str, JsonValue]:
-        """What is known of the backend without asking it; nothing before it is made."""
-        return {} if self._made is None else self._made.known()
+        """What is known of the backend without asking it; only its server before it is made."""
+        known = {} if self._made is None else self._made.known()
+        return {"server": self._description, **known}
 
     @property
     def answered_at(self) -> float:

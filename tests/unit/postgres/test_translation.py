@@ -18,8 +18,9 @@ from test_coordinator_data_adapter.adapters.postgres.translation import (
     Failure,
     Phase,
     TlsRefusedError,
-    by_meaning,
     classify,
+    is_full,
+    normalize_error,
     translate,
 )
 from test_coordinator_data_adapter.errors import (
@@ -63,6 +64,8 @@ TRANSIENT = (OverloadedError, OverloadedError, OverloadedError)
 REFUSED = (UnavailableError, UnavailableError, UnavailableError)
 LOST = (UnavailableError, UnavailableError, OutcomeUnknownError)
 MISCONFIGURED = (ConfigurationError, ConfigurationError, ConfigurationError)
+# What ends a connection says why it cannot be opened, and afterwards that it is lost.
+REFUSED_WHEN_CONNECTING = (ConfigurationError, UnavailableError, OutcomeUnknownError)
 INVALID = (ConfigurationError, InvalidValueError, InvalidValueError)
 DUPLICATE = (ConfigurationError, DuplicateError, DuplicateError)
 
@@ -77,7 +80,8 @@ ANSWERS = {
     "08001": LOST,
     "08003": LOST,
     "08006": LOST,
-    "08P01": LOST,
+    "08004": REFUSED_WHEN_CONNECTING,
+    "08P01": REFUSED_WHEN_CONNECTING,
     "57P01": LOST,
     "57P02": LOST,
     "57P03": REFUSED,
@@ -136,17 +140,15 @@ CLIENT_SIDE = [
     (asyncpg.ProtocolError(), LOST),
     (ssl.SSLEOFError(), LOST),
     (ssl.SSLZeroReturnError(), LOST),
-    (ssl.SSLCertVerificationError(), MISCONFIGURED),
-    (ssl.SSLError(), MISCONFIGURED),
+    (ssl.SSLCertVerificationError(), REFUSED_WHEN_CONNECTING),
+    (ssl.SSLError(), REFUSED_WHEN_CONNECTING),
     (TlsRefusedError(), MISCONFIGURED),
     (asyncpg.ClientConfigurationError(SECRET), MISCONFIGURED),
     (asyncpg.UnsupportedServerFeatureError(SECRET), MISCONFIGURED),
     (asyncpg.OutdatedSchemaCacheError(SECRET), MISCONFIGURED),
     (asyncpg.InvalidCachedStatementError(SECRET), MISCONFIGURED),
-    (TypeError(f"connect() got an unexpected keyword argument {SECRET}"), MISCONFIGURED),
-    (exc.ArgumentError(SECRET), MISCONFIGURED),
     (asyncpg.DataError(SECRET), INVALID),
-    (OverflowError(), (DataIntegrityError, DataIntegrityError, DataIntegrityError)),
+    (OverflowError(), (DataIntegrityError, DataIntegrityError, OutcomeUnknownError)),
 ]
 
 
@@ -275,7 +277,7 @@ def test_what_another_transaction_caused_is_worth_another_try(sqlstate):
     [
         said("23505"),
         wrapped(said("23505")),
-        *(e for e, _ in CLIENT_SIDE if type(e) is not TypeError),
+        *(error for error, _ in CLIENT_SIDE),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -285,29 +287,158 @@ def test_whatever_the_drivers_raise_is_translated(error):
 
 @pytest.mark.parametrize("error", [ValueError(), orjson.JSONDecodeError("", "", 0)])
 def test_an_answer_that_cannot_be_decoded_is_a_corrupt_row(error):
-    assert classify(by_meaning(error, expired=False, closed=False)) is Failure.CORRUPT_ROW
+    assert classify(normalize_error(error, expired=False, closed=False)) is Failure.CORRUPT_ROW
 
 
 @pytest.mark.parametrize("error", [said("23505"), asyncpg.DataError(SECRET), OSError()])
 def test_what_has_one_meaning_keeps_it(error):
-    assert by_meaning(error, expired=False, closed=False) is error
+    assert normalize_error(error, expired=False, closed=False) is error
 
 
 def test_a_connection_that_was_cut_under_the_driver_is_lost():
     error = AttributeError("'NoneType' object has no attribute 'bind_execute'")
 
-    assert classify(by_meaning(error, expired=False, closed=True)) is Failure.LOST
-    assert isinstance(by_meaning(error, expired=True, closed=True), TimeoutError)
-    assert by_meaning(error, expired=False, closed=False) is error
+    assert classify(normalize_error(error, expired=False, closed=True)) is Failure.LOST
+    assert isinstance(normalize_error(error, expired=True, closed=True), TimeoutError)
+    assert isinstance(normalize_error(error, expired=False, closed=False), asyncpg.ProtocolError)
 
 
 def test_what_our_deadline_cut_off_is_a_time_out_unless_it_was_cancelled():
     lost, cancelled = asyncpg.InterfaceError("closed"), asyncio.CancelledError()
 
-    assert isinstance(by_meaning(lost, expired=True, closed=True), TimeoutError)
-    assert by_meaning(cancelled, expired=True, closed=True) is cancelled
+    assert isinstance(normalize_error(lost, expired=True, closed=True), TimeoutError)
+    assert normalize_error(cancelled, expired=True, closed=True) is cancelled
 
 
-@pytest.mark.parametrize("fault", [ValueError(), KeyError(), AttributeError(), RuntimeError()])
-def test_a_fault_in_the_calling_code_is_nobody_elses(fault):
-    assert not isinstance(fault, DRIVER_ERRORS)
+@pytest.mark.parametrize(
+    "error", [AssertionError(), SystemError(), BufferError(), IndexError(), KeyError(), TypeError()]
+)
+@pytest.mark.parametrize("connecting", [False, True])
+def test_whatever_the_driver_stumbles_over_in_a_garbled_reply_is_a_lost_connection(
+    error, connecting
+):
+    normalized = normalize_error(error, expired=False, closed=False, connecting=connecting)
+
+    assert isinstance(normalized, DRIVER_ERRORS)
+    assert classify(normalized) is Failure.LOST
+
+
+def test_a_garbled_login_is_no_corrupt_row():
+    error = UnicodeDecodeError("utf-8", b"x", 0, 1, SECRET)
+
+    normalized = normalize_error(error, expired=False, closed=False, connecting=True)
+
+    assert classify(normalized, Phase.CONNECTING) is Failure.LOST
+
+
+def test_a_cancellation_stays_one():
+    error = asyncio.CancelledError()
+
+    assert normalize_error(error, expired=False, closed=True) is error
+
+
+POOLER = {
+    "no more connections allowed (max_client_conn)": UnavailableError,
+    "query_wait_timeout": UnavailableError,
+    "server login failed: FATAL hunter2": UnavailableError,
+    "server login has been failing, try again later (server_login_retry)": UnavailableError,
+    "client_login_timeout (server down)": UnavailableError,
+    "no such database: hunter2": ConfigurationError,
+    "no such user: hunter2": ConfigurationError,
+    "password authentication failed": ConfigurationError,
+    "SASL authentication failed": ConfigurationError,
+    "unsupported startup parameter: hunter2": ConfigurationError,
+    "hunter2": ConfigurationError,
+}
+
+
+@pytest.mark.parametrize(("text", "kind"), POOLER.items())
+def test_a_pooler_that_refuses_a_connection_is_understood_by_its_fixed_texts(text, kind):
+    error = translate(said("08P01", M=text), phase=Phase.CONNECTING, writes=True)
+
+    assert type(error) is kind
+    assert error.sqlstate == "08P01"
+    assert SECRET not in str(error)
+
+
+def test_a_pooler_that_refuses_session_settings_is_told_what_to_ignore():
+    error = said("08P01", M="unsupported startup parameter: search_path")
+
+    told = translate(error, phase=Phase.CONNECTING, writes=False)
+
+    assert "ignore_startup_parameters" in str(told)
+
+
+def test_a_pooler_without_room_is_full():
+    assert is_full(said("08P01", M="no more connections allowed (max_client_conn)"))
+    assert not is_full(said("08P01", M="query_wait_timeout"))
+
+
+def test_a_statement_that_waited_in_the_pooler_was_not_applied():
+    error = translate(said("08P01", M="query_wait_timeout"), phase=Phase.SENT, writes=True)
+
+    assert type(error) is UnavailableError
+
+
+def test_only_a_pooler_is_understood_by_its_texts():
+    error = translate(said("28000", M="query_wait_timeout"), phase=Phase.CONNECTING, writes=True)
+
+    assert type(error) is ConfigurationError
+
+
+def lost_by_alert(reason: str) -> asyncpg.PostgresError:
+    """What the driver raises when the server ends TLS after the handshake."""
+    alert = ssl.SSLError(1, SECRET)
+    alert.reason = reason
+    error = asyncpg.ConnectionDoesNotExistError(SECRET)
+    error.__cause__ = alert
+    return error
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "client certificate because it has expired"),
+        ("TLSV1_ALERT_UNKNOWN_CA", "postgres_tls_cert"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "postgres_tls_cert"),
+    ],
+)
+def test_an_alert_while_connecting_is_a_refused_client_certificate(reason, words):
+    error = translate(lost_by_alert(reason), phase=Phase.CONNECTING, writes=True)
+
+    assert type(error) is ConfigurationError
+    assert words in str(error)
+
+
+def test_an_alert_after_a_write_was_sent_leaves_its_outcome_unknown():
+    error = lost_by_alert("SSLV3_ALERT_BAD_RECORD_MAC")
+
+    assert type(translate(error, phase=Phase.SENT, writes=True)) is OutcomeUnknownError
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(9, "not valid yet"), (10, "has expired"), (62, "host name"), (64, "host name"), (18, "CA")],
+)
+def test_a_certificate_of_the_server_is_refused_with_its_reason(code, words):
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = code
+
+    assert words in str(translate(error, phase=Phase.CONNECTING, writes=False))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(), said("28P01"), said("28000"), said("3D000"), said("08P01"), said("53300")],
+    ids=lambda error: str(getattr(error, "sqlstate", "lost")),
+)
+def test_a_failure_to_connect_names_the_server(error):
+    server = "PostgreSQL at db.example:5432/stored (user service)"
+
+    assert server in str(translate(error, phase=Phase.CONNECTING, writes=True, server=server))
+
+
+def test_a_lost_answer_names_the_server():
+    server = "PostgreSQL at db.example:5432/stored (user service)"
+
+    assert server in str(translate(OSError(), phase=Phase.SENT, writes=True, server=server))

@@ -22,18 +22,17 @@ from test_coordinator_data_adapter.adapters.postgres.settings import DatabaseSet
 from test_coordinator_data_adapter.adapters.postgres.statement import Statement
 from test_coordinator_data_adapter.adapters.postgres.transaction import Transaction
 from test_coordinator_data_adapter.adapters.postgres.translation import (
-    DRIVER_ERRORS,
     FORGOTTEN,
+    READ_ONLY,
     USELESS,
     Failure,
     Phase,
-    by_meaning,
     classify,
+    normalize_error,
     translate,
 )
 from test_coordinator_data_adapter.errors import (
     AdapterError,
-    DataIntegrityError,
     UnavailableError,
 )
 from test_coordinator_data_adapter.resilience.backoff import Backoff
@@ -249,6 +248,11 @@ class Database:
         """
         row = await self.fetch_one(_FACTS)
         assert row is not None  # noqa: S101 - tells the type checkers: this SELECT has no FROM
+        if row["in_recovery"] or row["read_only"]:
+            # Set to read-only while connected: a new connection finds the one that accepts writes.
+            self._connections.expire_connections_before(monotonic())
+            row = await self.fetch_one(_FACTS)
+            assert row is not None  # noqa: S101 - as above
         return ServerFacts(
             version=str(row["version"]).split()[0],
             in_recovery=bool(row["in_recovery"]),
@@ -347,6 +351,7 @@ class Database:
             schema=self._settings.schema,
             limit=self._settings.query_timeout,
             observer=self._observer,
+            server=self._endpoint.description,
         )
         try:
             yield transaction
@@ -374,7 +379,13 @@ class Database:
                     phase = Phase.WAITING
                 else:
                     error = TimeoutError()
-            told = translate(error, phase=phase, writes=statement.writes, entity=statement.entity)
+            told = translate(
+                normalize_error(error, expired=False, closed=False, connecting=True),
+                phase=phase,
+                writes=statement.writes,
+                entity=statement.entity,
+                server=self._endpoint.description,
+            )
             if self._observer.threshold <= 0:
                 self._observer.tell(
                     statement,
@@ -414,16 +425,20 @@ class Database:
         now = monotonic()
         told: AdapterError | None = None
         closed = lease.connection.is_closed()
-        error = by_meaning(error, expired=lease.expired, closed=closed)
-        if isinstance(error, DRIVER_ERRORS):
+        error = normalize_error(error, expired=lease.expired, closed=closed)
+        if isinstance(error, Exception):
             told = translate(
-                error, phase=Phase.SENT, writes=statement.writes, entity=statement.entity
+                error,
+                phase=Phase.SENT,
+                writes=statement.writes,
+                entity=statement.entity,
+                server=self._endpoint.description,
             )
         if told is None or told.sqlstate is None or told.sqlstate in USELESS:
             self._connections.abort(lease)
         else:
             self._connections.release(lease, now)
-        unreadable = isinstance(told, DataIntegrityError)
+        unreadable = classify(error) is Failure.CORRUPT_ROW
         if told is not None and lease.connection.is_closed() and not unreadable:
             # What was lost here is lost everywhere: a restarted server, a cut network.
             self._connections.expire_connections_before(sent)
@@ -464,7 +479,8 @@ class _Repeats:
             return None if pause is None or max(took, pause) > left else pause
         if failure is Failure.TIMEOUT:
             return 0.0 if self._failures == 1 and left >= took else None
-        unsent = getattr(error, "sqlstate", None) == FORGOTTEN
+        # Nothing was executed; a new connection is one to the server that accepts writes.
+        unsent = getattr(error, "sqlstate", None) in {FORGOTTEN, READ_ONLY}
         lost = failure is Failure.LOST and not self._statement.writes
         if (lost or unsent) and not self._lost:
             self._lost = True

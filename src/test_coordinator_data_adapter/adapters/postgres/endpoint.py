@@ -6,25 +6,29 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from getpass import getuser
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import asyncpg
 from sqlalchemy.engine import URL
 
-from test_coordinator_data_adapter.adapters.postgres.cleartext_guard import GuardedLoop
-from test_coordinator_data_adapter.adapters.postgres.translation import TlsRefusedError
-from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
+from test_coordinator_data_adapter.adapters.postgres.login_guard import GuardedLoop
+from test_coordinator_data_adapter.adapters.postgres.translation import (
+    ReadOnlyServerError,
+    TlsRefusedError,
+    UnsuitableServerError,
+)
+from test_coordinator_data_adapter.errors import ConfigurationError
 from test_coordinator_data_adapter.resilience.events import EventLog
 from test_coordinator_data_adapter.server_url import (
     ServerUrl,
     host_and_port,
     is_this_machine,
     parse_server_url,
-    postgres_hosts,
+    postgres_target,
 )
 from test_coordinator_data_adapter.tls import TLS_MODES, TlsMode, TlsSettings, strictest
 
@@ -67,7 +71,6 @@ _ENVIRONMENT: Final = {
 _CONNECT_TIMEOUT: Final = 10.0
 _ATTEMPTS_PER_ADDRESS: Final = 4
 _ENCODING: Final = "UTF8"
-_READ_ONLY: Final = "25006"
 _STARTING: Final = "57P03"
 _REPORTED_READ_ONLY: Final = ("in_hot_standby", "default_transaction_read_only")
 # By the simple protocol, which prepares nothing: the number of rows is the answer.
@@ -78,6 +81,7 @@ _ACCEPTS_WRITES: Final = (
 # What a service that writes cannot be connected to.
 _READ_ONLY_TARGETS: Final = frozenset({"standby", "prefer-standby", "read-only"})
 _TARGETS: Final = frozenset({"any", "primary", "read-write"})
+_DIAGNOSIS_TIMEOUT: Final = 1.0
 # The first message of a connection that asks for TLS: its length and its code.
 _TLS_REQUEST: Final = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 
@@ -86,6 +90,7 @@ class Endpoint:
     """The servers of one PostgreSQL URL, of which one is connected to.
 
     Attributes:
+        description: what messages call it: hosts, ports, database and user.
         hosts: hosts and ports in the order they are tried; an empty host is the usual socket.
         user: who to connect as.
         database: which database to connect to.
@@ -109,9 +114,15 @@ class Endpoint:
             name: environment[key] for key, name in _ENVIRONMENT.items() if environment.get(key)
         }
         given = dict(url.options)
-        self.hosts: Final = postgres_hosts(url, environment, subject=_SUBJECT)
-        self.user: Final = url.username or environment.get("PGUSER") or _system_user()
-        self.database: Final = url.path or environment.get("PGDATABASE") or self.user
+        target = postgres_target(url, environment, subject=_SUBJECT)
+        if target.user is None or target.database is None:
+            raise ConfigurationError(
+                f"{_SUBJECT} must name a user: this process has none", setting=_SUBJECT
+            )
+        self.description: Final = str(target)
+        self.hosts: Final = target.hosts
+        self.user: Final = target.user
+        self.database: Final = target.database
         self.tls: Final = _merge(tls, given, options)
         self.application_name: Final = given.get("application_name")
         _require_writable_target(given, options)
@@ -177,9 +188,9 @@ class Endpoint:
 
         Raises:
             TlsRefusedError: TLS is demanded and the server does not support it.
-            ConfigurationError: the database is not encoded in UTF-8, or a server on another
+            UnsuitableServerError: the database is not encoded in UTF-8, or a server on another
                 machine asks for the password in clear text on an unencrypted connection.
-            UnavailableError: every server that answers is a standby, or read-only.
+            ReadOnlyServerError: every server that answers is a standby, or read-only.
             Exception: as the driver raised it.
         """
         loop = asyncio.get_running_loop()
@@ -204,7 +215,7 @@ class Endpoint:
             except Exception as error:  # noqa: BLE001 - the next server is tried, whatever it is
                 if failure is None or _tells_more(error, failure):
                     failure = error
-                if len(order) == 1 and not isinstance(error, UnavailableError):
+                if len(order) == 1 and not isinstance(error, ReadOnlyServerError):
                     break
             else:
                 self._primary = position
@@ -222,7 +233,7 @@ class Endpoint:
         try:
             encoding = getattr(reported, "server_encoding", _ENCODING)
             if encoding != _ENCODING:
-                raise ConfigurationError(
+                raise UnsuitableServerError(
                     f"the database {self.database} at {host_and_port(host, port)} is encoded in"
                     f" {encoding}; only {_ENCODING} can store every text: create the database with"
                     f" ENCODING '{_ENCODING}'"
@@ -230,10 +241,9 @@ class Endpoint:
             if all(getattr(reported, name, None) == "off" for name in _REPORTED_READ_ONLY):
                 return
             if await connection.execute(_ACCEPTS_WRITES) != "SELECT 1":
-                raise UnavailableError(
+                raise ReadOnlyServerError(
                     f"PostgreSQL at {host_and_port(host, port)} accepts no writes: it is a standby,"
-                    " or set to read-only; not applied, retry later",
-                    sqlstate=_READ_ONLY,
+                    " or set to read-only; not applied, retry later"
                 )
         except BaseException:
             connection.terminate()
@@ -250,6 +260,19 @@ class Endpoint:
         )
 
     async def _connect_to(self, host: str, port: int, options: Mapping[str, Any]) -> Connection:
+        try:
+            return await self._connect_by_mode(host, port, options)
+        except asyncpg.InterfaceError as error:
+            if isinstance(error, asyncpg.ClientConfigurationError):
+                raise
+            raise UnsuitableServerError(
+                f"{self.description} authenticates in a way that this library does not support, or"
+                " could not prove that it knows the password; use scram-sha-256"
+            ) from None
+
+    async def _connect_by_mode(
+        self, host: str, port: int, options: Mapping[str, Any]
+    ) -> Connection:
         connect = partial(asyncpg.connect, **{**options, "host": host or None, "port": port})
         if host.startswith("/"):
             return await connect(ssl=False, direct_tls=False)
@@ -259,9 +282,7 @@ class Endpoint:
                 connection = await connect(ssl=self._context)
             except Exception as error:
                 if self.tls.is_demanded:
-                    # The driver raises the same without TLS support and for a lost connection.
-                    if type(error) is ConnectionError:
-                        await _require_tls_support(host, port)
+                    await self._diagnose_tls(error, host, port)
                     raise
                 if not _may_work_unencrypted(error):
                     raise
@@ -275,27 +296,51 @@ class Endpoint:
             # An answer says more than that none comes any more.
             raise (failure if isinstance(failure, asyncpg.PostgresError) else error) from None
 
+    async def _diagnose_tls(self, error: Exception, host: str, port: int) -> None:
+        """Ask the server why it lost a connection, where the driver cannot tell.
+
+        Raises:
+            TlsRefusedError: it does not support TLS.
+            ssl.SSLError: it refuses the client certificate.
+        """
+        lost = isinstance(error, ConnectionError | asyncpg.ConnectionDoesNotExistError)
+        if not lost or isinstance(error, ConnectionRefusedError):
+            return
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            writer.write(_TLS_REQUEST)
+            answer = await reader.read(1)
+            if answer == b"N":
+                raise TlsRefusedError
+            if answer == b"S" and self.tls.certificate is not None and self._context is not None:
+                # A server that has sent its reason and is sent something else may reset the
+                # connection before the reason is read: here it is only listened to.
+                await writer.start_tls(self._context, server_hostname=host)
+                with suppress(TimeoutError, ConnectionError):
+                    async with asyncio.timeout(_DIAGNOSIS_TIMEOUT):
+                        await reader.read(1)
+        finally:
+            writer.transport.abort()
+
     async def _connect_unencrypted(
         self, host: str, port: int, connect: Callable[..., Awaitable[Connection]]
     ) -> Connection:
-        if is_this_machine(host):
-            return await connect(ssl=False, direct_tls=False)
+        is_local = is_this_machine(host)
+        loop = GuardedLoop(
+            asyncio.get_running_loop(), allows_clear_text=is_local or self.tls.mode == "disable"
+        )
         server = host_and_port(host, port)
-        if self.tls.mode == "disable":
-            connection = await connect(ssl=False, direct_tls=False)
-        else:
-            loop = GuardedLoop(asyncio.get_running_loop())
-            try:
-                connection = await connect(ssl=False, direct_tls=False, loop=loop)
-            except Exception:
-                if loop.refused:
-                    raise ConfigurationError(
-                        f"{server} asks for the password in clear text over an unencrypted"
-                        " connection: enable TLS there or change its authentication to"
-                        ' scram-sha-256; postgres_tls "disable" allows it'
-                    ) from None
-                raise
-        if self._unencrypted is None:
+        try:
+            connection = await connect(ssl=False, direct_tls=False, loop=loop)
+        except Exception:
+            if loop.refused:
+                raise UnsuitableServerError(
+                    f"{server} asks for the password in clear text over an unencrypted"
+                    " connection: enable TLS there or change its authentication to"
+                    ' scram-sha-256; postgres_tls "disable" allows it'
+                ) from None
+            raise
+        if not is_local and self._unencrypted is None:
             self._unencrypted = server
             self._on_unencrypted(self.encryption_warning or "")
         return connection
@@ -316,15 +361,6 @@ def user_and_database(text: str) -> tuple[str, str]:
 def warn_unencrypted(warning: str, events: EventLog | None = None) -> None:
     """Log that a connection to another machine is not encrypted."""
     (events or EventLog()).warning("connection_not_encrypted", backend="postgres", warning=warning)
-
-
-def _system_user() -> str:
-    try:
-        return getuser()
-    except (OSError, KeyError, ImportError):
-        raise ConfigurationError(
-            f"{_SUBJECT} must name a user: this process has none", setting=_SUBJECT
-        ) from None
 
 
 def _require_known(name: str, url: ServerUrl) -> None:
@@ -387,10 +423,11 @@ def _require_writable_target(in_url: Mapping[str, str], in_environment: Mapping[
     target = source.get("target_session_attrs", "read-write")
     if target in _READ_ONLY_TARGETS:
         raise ConfigurationError(
-            f"{name} is {target}, but this library writes: remove it, or set read-write"
+            f"{name} is {target}, but this library writes: remove it, or set read-write",
+            setting=name,
         )
     if target not in _TARGETS:
-        raise ConfigurationError(f"{name} must be read-write, primary or any")
+        raise ConfigurationError(f"{name} must be read-write, primary or any", setting=name)
 
 
 def _tells_more(error: Exception, than: Exception) -> bool:
@@ -401,9 +438,9 @@ def _tells_more(error: Exception, than: Exception) -> bool:
 def _weight(error: Exception) -> int:
     if isinstance(error, asyncpg.PostgresError):
         return 1 if error.sqlstate == _STARTING else 3
-    if isinstance(error, ConfigurationError | TlsRefusedError):
+    if isinstance(error, UnsuitableServerError | TlsRefusedError):
         return 3
-    return 2 if isinstance(error, UnavailableError) else 0
+    return 2 if isinstance(error, ReadOnlyServerError) else 0
 
 
 def _may_work_unencrypted(error: Exception) -> bool:
@@ -415,18 +452,3 @@ def _may_work_unencrypted(error: Exception) -> bool:
     if isinstance(error, ConnectionRefusedError):
         return False
     return isinstance(error, ConnectionError | ssl.SSLError)
-
-
-async def _require_tls_support(host: str, port: int) -> None:
-    """Ask a server whether it supports TLS.
-
-    Raises:
-        TlsRefusedError: it answers that it does not.
-    """
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        writer.write(_TLS_REQUEST)
-        if await reader.read(1) == b"N":
-            raise TlsRefusedError
-    finally:
-        writer.transport.abort()

@@ -16,10 +16,9 @@ from test_coordinator_data_adapter.adapters.postgres.copying import CopyText, Re
 from test_coordinator_data_adapter.adapters.postgres.observer import Observer, rows_touched
 from test_coordinator_data_adapter.adapters.postgres.statement import Statement
 from test_coordinator_data_adapter.adapters.postgres.translation import (
-    DRIVER_ERRORS,
     USELESS,
     Phase,
-    by_meaning,
+    normalize_error,
     translate,
 )
 from test_coordinator_data_adapter.errors import AdapterError
@@ -35,7 +34,7 @@ _ROLLBACK: Final = Statement("ROLLBACK", None, writes=False)
 class Transaction:
     """The verbs of ``Database`` on one connection, applied together or not at all."""
 
-    __slots__ = ("_connections", "_failure", "_lease", "_limit", "_observer", "_schema")
+    __slots__ = ("_connections", "_failure", "_lease", "_limit", "_observer", "_schema", "_server")
 
     def __init__(
         self,
@@ -45,12 +44,14 @@ class Transaction:
         schema: str,
         limit: float,
         observer: Observer,
+        server: str,
     ) -> None:
         self._connections = connections
         self._lease = lease
         self._schema = schema
         self._limit = limit
         self._observer = observer
+        self._server = server
         self._failure: AdapterError | None = None
 
     async def fetch(self, statement: Statement, *parameters: object) -> list[asyncpg.Record]:
@@ -158,8 +159,16 @@ class Transaction:
     def _told(
         self, statement: Statement, error: BaseException, phase: Phase
     ) -> AdapterError | None:
-        closed = self._lease.connection.is_closed()
-        error = by_meaning(error, expired=self._lease.expired, closed=closed)
-        if not isinstance(error, DRIVER_ERRORS):
+        if isinstance(error, RecordsFailedError):
             return None
-        return translate(error, phase=phase, writes=statement.writes, entity=statement.entity)
+        closed = self._lease.connection.is_closed()
+        error = normalize_error(error, expired=self._lease.expired, closed=closed)
+        if not isinstance(error, Exception):
+            return None
+        return translate(
+            error,
+            phase=phase,
+            writes=statement.writes,
+            entity=statement.entity,
+            server=self._server,
+        )

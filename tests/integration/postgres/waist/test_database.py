@@ -21,6 +21,7 @@ from test_coordinator_data_adapter.errors import (
     DataIntegrityError,
     DuplicateError,
     InvalidValueError,
+    OutcomeUnknownError,
     OverloadedError,
     UnavailableError,
 )
@@ -173,6 +174,17 @@ async def test_a_moment_that_cannot_be_read_is_a_matter_of_integrity(database, r
             await transaction.fetch(beyond)
 
     assert (await database.fetch_one(SELECT_ONE))["one"] == 1
+
+
+async def test_a_write_whose_reply_cannot_be_read_may_have_been_applied(database, writing):
+    insert = writing(
+        "INSERT INTO waist.things (id, moment) VALUES ('written', 'infinity') RETURNING moment"
+    )
+
+    with pytest.raises(OutcomeUnknownError):
+        await database.fetch(insert)
+
+    assert await count(database) == 1
 
 
 async def test_every_session_is_set_up(make_database, url, reading):
@@ -436,16 +448,38 @@ async def test_a_session_that_forgot_its_statements_costs_no_call(
     assert await count(database) == 2
 
 
-async def test_a_connection_to_what_became_a_standby_is_not_used_again(make_database, url, writing):
+async def test_a_write_that_a_standby_refused_is_sent_again_on_a_new_connection(
+    make_database, url, writing
+):
     database = make_database(url, pool_size=1, max_overflow=0)
     await database.execute(writing("SET default_transaction_read_only = on"))
 
-    with pytest.raises(UnavailableError) as refused:
-        await database.fetch_one(INSERT, "first", 1, None)
-    await database.fetch_one(INSERT, "second", 1, None)
+    await database.fetch_one(INSERT, "first", 1, None)
 
-    assert (refused.value.sqlstate, refused.value.outcome) == ("25006", "not_applied")
     assert await count(database) == 1
+
+
+async def test_one_write_that_a_standby_refused_replaces_all_connections(
+    make_database, url, reading, writing
+):
+    database = make_database(url, pool_size=3, max_overflow=0)
+    pause = writing("SELECT set_config('default_transaction_read_only', 'on', false), pg_sleep(1)")
+    await asyncio.gather(*(database.fetch(pause) for _ in range(3)))
+
+    await database.fetch_one(INSERT, "first", 1, None)
+    setting = reading(
+        "SELECT current_setting('default_transaction_read_only') AS value, pg_sleep(0.5)"
+    )
+    rows = await asyncio.gather(*(database.fetch_one(setting) for _ in range(3)))
+
+    assert [row["value"] for row in rows] == ["off"] * 3
+
+
+async def test_health_finds_the_server_that_accepts_writes_again(make_database, url, writing):
+    database = make_database(url, pool_size=1, max_overflow=0)
+    await database.execute(writing("SET default_transaction_read_only = on"))
+
+    assert (await database.ping()).read_only is False
 
 
 async def test_a_transaction_leaves_what_became_a_standby_as_well(make_database, url, writing):

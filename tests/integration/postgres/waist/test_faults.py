@@ -16,11 +16,13 @@ from test_coordinator_data_adapter.adapters.postgres.database import Database, S
 from test_coordinator_data_adapter.errors import (
     AdapterError,
     ConfigurationError,
+    DataIntegrityError,
     OutcomeUnknownError,
     OverloadedError,
     UnavailableError,
 )
 from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres
+from test_coordinator_data_adapter.tls import TlsSettings
 
 DEADLINES = {"pool_timeout": 0.6, "connect_timeout": 0.6, "query_timeout": 0.6}
 # Of what must succeed before its server freezes, however busy the machine is.
@@ -135,6 +137,7 @@ class Gate:
         self._open: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[object]] = set()
         self.asked = 0
+        self.garbles: Callable[[bytes], bytes] = bytes
 
     async def open(self) -> None:
         self._listening = await asyncio.start_server(self._let_through, "127.0.0.1", 0)
@@ -164,13 +167,23 @@ class Gate:
             await see_to()
         answers, there = await asyncio.open_connection("127.0.0.1", self._server.port)
         self._open |= {writer, there}
-        await asyncio.gather(self._carry(reader, there), self._carry(answers, writer))
+        await asyncio.gather(
+            self._carry(reader, there, bytes), self._carry(answers, writer, self._garbled)
+        )
         self._serving.discard(task)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _garbled(self, data: bytes) -> bytes:
+        return self.garbles(data)
+
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        changed: Callable[[bytes], bytes],
+    ) -> None:
         with suppress(ConnectionError):
             while read := await reader.read(65_536):
-                writer.write(read)
+                writer.write(changed(read))
         writer.close()
 
 
@@ -699,3 +712,100 @@ async def test_whatever_else_answers_on_the_port_is_told_as_one_of_our_errors(
 
     assert isinstance(told, AdapterError)
     assert seconds < LONGEST
+
+
+def flip(position: int, mask: int) -> Callable[[bytes], bytes]:
+    """Flip bits of one byte, of the first data that are long enough."""
+    flipped = False
+
+    def change(data: bytes) -> bytes:
+        nonlocal flipped
+        if flipped or len(data) <= position:
+            return data
+        flipped = True
+        changed = bytearray(data)
+        changed[position] ^= mask
+        return bytes(changed)
+
+    return change
+
+
+MANY_TYPES = (
+    "SELECT n AS number, n::text AS text, now() AS moment, ARRAY['a', 'b'] AS several,"
+    " jsonb_build_object('n', n) AS document FROM generate_series(1, 3) AS n"
+)
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["read", "write"])
+async def test_a_garbled_reply_is_one_of_our_errors_and_costs_the_connection(
+    make_database, server, gate, writes
+):
+    url = gate.url(user="postgres", password=server.password)
+    database = make_database(
+        url, schema="public", pool_size=1, max_overflow=0, query_timeout=0.5, connect_timeout=30.0
+    )
+    told: list[AdapterError] = []
+
+    for position in range(0, 160, 11):
+        # That it counts as a write decides how often it is sent; every other one is not prepared.
+        sql = MANY_TYPES if position % 2 else f"{MANY_TYPES} -- {position}"
+        statement = Statement(sql, None, writes=writes)
+        await database.fetch(PID)
+        gate.garbles = flip(position, 1 << (position % 8))
+        with suppress(DataIntegrityError, OutcomeUnknownError, UnavailableError):
+            try:
+                await database.fetch(statement)
+            except AdapterError as error:
+                told.append(error)
+                raise
+        gate.garbles = bytes
+
+    assert len(await database.fetch(Statement(MANY_TYPES, None, writes=False))) == 3
+    if writes:
+        assert {error.outcome for error in told} == {"unknown"}
+
+
+async def test_a_garbled_login_is_one_of_our_errors(make_database, server, gate):
+    url = gate.url(user="postgres", password=server.password)
+
+    for position in range(0, 400, 29):
+        gate.garbles = flip(position, 1 << (position % 8))
+        database = make_database(
+            url, schema="public", connect_timeout=1.0, query_timeout=2.0, tls=TlsSettings("disable")
+        )
+        with suppress(AdapterError):
+            await database.fetch(PID)
+        await database.aclose()
+
+
+async def test_a_server_that_authenticates_in_an_unknown_way_is_a_matter_of_configuration(
+    make_database, outcome
+):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"R\0\0\0\x08\0\0\0\x06")  # SCM credentials
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    database = make_database(
+        f"postgresql://user@127.0.0.1:{port}/tests", tls=TlsSettings("disable")
+    )
+
+    told, _ = await outcome(database.ping())
+    listener.close()
+
+    assert type(told) is ConfigurationError
+    assert f"127.0.0.1:{port}/tests (user user) authenticates" in str(told)
+
+
+async def test_an_outage_names_host_port_database_and_user(make_database, server, outcome):
+    await asyncio.to_thread(server.kill)
+    database = make_database(server.url(), schema="public")
+
+    answer, _ = await outcome(database.ping())
+
+    assert f"PostgreSQL at 127.0.0.1:{server.port}/postgres (user postgres) does not" in str(answer)
+    assert server.password not in str(answer)

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from test_coordinator_data_adapter.adapters.postgres.endpoint import Endpoint
+from test_coordinator_data_adapter.adapters.postgres.translation import ReadOnlyServerError
 from test_coordinator_data_adapter.errors import ConfigurationError, UnavailableError
 from test_coordinator_data_adapter.testing.servers import ThrowawayPostgres
 from test_coordinator_data_adapter.tls import TlsSettings
@@ -161,7 +162,7 @@ async def test_a_server_set_to_read_only_is_skipped(primary, standby):
     await administrator.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
     try:
         endpoint = Endpoint.of(url(standby.port, primary.port), TlsSettings())
-        with pytest.raises(UnavailableError, match="accepts no writes"):
+        with pytest.raises(ReadOnlyServerError, match="accepts no writes"):
             await endpoint.connect(timeout=30)
     finally:
         await administrator.execute(

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -19,6 +20,10 @@ from test_coordinator_data_adapter.testing.servers import (
 )
 from test_coordinator_data_adapter.tls import TlsSettings
 
+LONG_AGO = {
+    "not_before": datetime(2020, 1, 1, tzinfo=UTC),
+    "not_after": datetime(2021, 1, 1, tzinfo=UTC),
+}
 PROGRAMS = system_postgres_programs()
 NEEDS_TLS = pytest.mark.skipif(
     PROGRAMS is None, reason="no PostgreSQL of the system, and that of the wheel has no TLS"
@@ -32,13 +37,19 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Path:
-    """ca.pem, stranger.pem (another authority), client.pem and client.key."""
+    """ca.pem, stranger.pem (another authority); .pem and .key of client, expired and foreign."""
     folder = tmp_path_factory.mktemp("certificates")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     trustme.CA().cert_pem.write_to_path(str(folder / "stranger.pem"))
-    client = authority.issue_cert("guest@example.org", common_name="guest")
-    client.cert_chain_pems[0].write_to_path(str(folder / "client.pem"))
-    client.private_key_pem.write_to_path(str(folder / "client.key"))
+    issuers = {
+        "client": lambda **dates: authority.issue_cert("guest@example.org", **dates),
+        "expired": lambda **dates: authority.issue_cert("guest@example.org", **LONG_AGO, **dates),
+        "foreign": lambda **dates: trustme.CA().issue_cert("guest@example.org", **dates),
+    }
+    for name, issue in issuers.items():
+        client = issue(common_name="guest")
+        client.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
+        client.private_key_pem.write_to_path(str(folder / f"{name}.key"))
     return folder
 
 
@@ -204,6 +215,58 @@ async def test_a_key_that_is_encrypted_asks_nobody_on_the_terminal(make_database
         )
 
 
+@NEEDS_TLS
+@pytest.mark.parametrize(
+    ("name", "words"), [("foreign", "refuses this client"), ("expired", "has expired")]
+)
+async def test_a_client_certificate_that_the_server_refuses_is_a_matter_of_configuration(
+    make_database, encrypted, files, name, words
+):
+    database = make_database(
+        encrypted.url(user="guest", password="", host="localhost"),
+        tls=TlsSettings(
+            "verify-full",
+            root_certificate=files / "ca.pem",
+            certificate=files / f"{name}.pem",
+            key=files / f"{name}.key",
+        ),
+        schema="public",
+        connect_timeout=30.0,
+    )
+
+    for _ in range(5):
+        with pytest.raises(ConfigurationError, match=rf"TLS: PostgreSQL at localhost.*{words}"):
+            await database.ping()
+
+
+@pytest.fixture(scope="module")
+def expired(
+    tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
+) -> Iterator[ThrowawayPostgres]:
+    """A server whose certificate has expired."""
+    server = ThrowawayPostgres(
+        tmp_path_factory.mktemp("expired"),
+        programs=PROGRAMS,
+        settings={"ssl": "on", "ssl_cert_file": "server.pem", "ssl_key_file": "server.key"},
+    )
+    issued = authority.issue_cert("localhost", **LONG_AGO)
+    server.add_file("server.pem", issued.cert_chain_pems[0].bytes())
+    server.add_file("server.key", issued.private_key_pem.bytes())
+    with server:
+        yield server
+
+
+@NEEDS_TLS
+async def test_an_expired_certificate_of_the_server_is_reported_as_expired(
+    make_database, expired, files
+):
+    tls = TlsSettings("verify-full", root_certificate=files / "ca.pem")
+    database = make_database(expired.url(host="localhost"), tls=tls, schema="public")
+
+    with pytest.raises(ConfigurationError, match=r"certificate of PostgreSQL .* has expired"):
+        await database.ping()
+
+
 # Whoever strips TLS from the way answers like a server that has none.
 
 
@@ -211,7 +274,7 @@ async def test_a_key_that_is_encrypted_asks_nobody_on_the_terminal(make_database
 async def test_a_server_without_tls_is_refused_where_tls_is_demanded(make_database, server, mode):
     database = make_database(server.url(), tls=TlsSettings(mode), schema="public")
 
-    with pytest.raises(ConfigurationError, match="speaks no TLS"):
+    with pytest.raises(ConfigurationError, match="does not support TLS"):
         await database.ping()
 
 
@@ -226,7 +289,7 @@ async def test_a_url_cannot_talk_the_demand_away(make_database, server):
         f"{server.url()}?sslmode=disable", tls=TlsSettings("verify-full"), schema="public"
     )
 
-    with pytest.raises(ConfigurationError, match="speaks no TLS"):
+    with pytest.raises(ConfigurationError, match="does not support TLS"):
         await database.ping()
 
 

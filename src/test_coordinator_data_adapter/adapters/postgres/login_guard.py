@@ -1,4 +1,4 @@
-"""Refuses a server that asks for the password in clear text on an unencrypted connection."""
+"""Checks what a server sends while a connection without TLS is opened."""
 
 from __future__ import annotations
 
@@ -10,24 +10,34 @@ __all__ = ["GuardedLoop"]
 
 _AUTHENTICATION: Final = ord("R")
 _READY_FOR_QUERY: Final = ord("Z")
+# What a server may send before: Authentication, BackendKeyData, Error, Notice, ParameterStatus,
+# NegotiateProtocolVersion, ReadyForQuery.
+_KINDS: Final = frozenset(b"RKENSvZ")
 _CLEARTEXT_PASSWORD: Final = (3).to_bytes(4, "big")
-_HEADER: Final = 5  # the type of a message, and its length without the type
-_MAX_LENGTH: Final = 1_000_000  # of the messages before the first ReadyForQuery
+_HEADER: Final = 5  # the type of a message, and its length, which counts itself
+_LENGTHS: Final = range(4, 1_000_000)
 
 
 class GuardedLoop:
     """An event loop for `asyncpg.connect`, whose connections are guarded until they are ready.
 
-    The driver answers whatever the server asks for, and has no option to refuse. It opens its
-    connections through the event loop that it is given, so this is where they can be watched.
+    The driver gives the server whatever password it asks for, and never returns from reading
+    certain data that are no messages, such as zeros of another service on that port. It opens its
+    connections through the event loop that it is given, so this is where they can be checked.
 
     Attributes:
         refused: whether a server asked for the password in clear text. The connection was then
             closed before the driver could answer.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Guard what is opened through ``loop``."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, allows_clear_text: bool) -> None:
+        """Guard what is opened through ``loop``.
+
+        Args:
+            loop: what opens the connections.
+            allows_clear_text: whether the password may be sent in clear text.
+        """
+        self.allows_clear_text = allows_clear_text
         self.refused = False
         self._loop = loop
 
@@ -66,17 +76,18 @@ class _Guard(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         checked, ready = 0, False
-        while not ready and len(self._received) - checked > _HEADER:
+        while not ready and len(self._received) - checked >= _HEADER:
             kind = self._received[checked]
             length = int.from_bytes(self._received[checked + 1 : checked + _HEADER], "big")
             end = checked + 1 + length
-            if length > _MAX_LENGTH:
+            if kind not in _KINDS or length not in _LENGTHS:
                 self._abort()
                 return
             if end > len(self._received):
                 break
             body = self._received[checked + _HEADER : end]
-            if kind == _AUTHENTICATION and body.startswith(_CLEARTEXT_PASSWORD):
+            asks = kind == _AUTHENTICATION and body.startswith(_CLEARTEXT_PASSWORD)
+            if asks and not self._loop.allows_clear_text:
                 self._loop.refused = True
                 self._abort()
                 return
