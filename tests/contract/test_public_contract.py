@@ -58,6 +58,7 @@ FIELDS = {
         "error_message": None,
         "created_at": NOW,
         "updated_at": NOW,
+        "labels": {},
     },
     "ChaosEvent": {
         "event_id": EMPTY,
@@ -70,6 +71,10 @@ FIELDS = {
         "status": EMPTY,
         "recovery_time_ms": None,
         "created_at": NOW,
+        "detected_at": None,
+        "recovered_at": None,
+        "recovery_resolution_ms": None,
+        "output": None,
     },
     "TestResult": {
         "result_id": EMPTY,
@@ -84,6 +89,10 @@ FIELDS = {
         "created_at": NOW,
         "name": None,
         "phase": None,
+        "duration_ms": None,
+        "attempts": None,
+        "measured_value": None,
+        "unit": None,
     },
     "ServiceInfo": {
         "service_id": EMPTY,
@@ -101,7 +110,7 @@ FIELDS = {
 QUERIES = {
     "ScenarioQuery": "scenario_type status tag created_by service created_since created_until",
     "TestRunQuery": "scenario_id status test_environment started_since started_until"
-    " created_since created_until",
+    " created_since created_until labels",
     "ChaosEventQuery": "run_id event_type target_service status injected_since injected_until",
     "TestResultQuery": "run_id assertion_type status correlation_id name created_since"
     " created_until",
@@ -142,9 +151,9 @@ SETTINGS = {
 
 # As a caller would write it: what stands after * is given by name.
 STORED = """
-    find(query, *, limit=100, cursor=None)
+    find(query, *, limit=100, cursor=None, newest_first=False)
     list_matching(query)
-    stream(query, *, batch_size=None)
+    stream(query, *, batch_size=None, newest_first=False)
     count(query)
     prune(older_than, *, batch_size=None)
     get_by_id(ID)
@@ -166,7 +175,7 @@ PORTS = {
     + """
     create(run)
     update(run, *, if_unchanged_since=None)
-    delete(run_id)
+    delete(run_id, *, with_children=False)
     get_by_scenario(scenario_id)
     get_by_status(status)
     update_status(run_id, status, *, expected=None)
@@ -187,7 +196,7 @@ PORTS = {
     get_by_type(event_type)
     get_by_service(service_name)
     update_status(event_id, status, *, expected=None)
-    record_recovery(event_id, recovery_time_ms)
+    record_recovery(event_id, recovery_time_ms, *, detected_at=None)
     get_active_events()
     calculate_average_recovery_time(event_type)
     """,
