@@ -199,7 +199,8 @@ async def test_the_database_itself_refuses_what_no_model_would_hold(place, conne
         {"configuration_snapshot": "[]"},
     ):
         with pytest.raises(asyncpg.CheckViolationError):
-            await service.execute(insert, *altered(**({"configuration_snapshot": "{}"} | changes)))
+            objects = {"configuration_snapshot": "{}", "labels": "{}"}
+            await service.execute(insert, *altered(**(objects | changes)))
 
 
 FIELDS = tuple(type(a_test_run()).model_fields)

@@ -290,7 +290,8 @@ async def test_a_database_or_role_that_does_not_exist_is_a_matter_of_configurati
     with pytest.raises(ConfigurationError) as refused:
         await database.ping()
 
-    assert url.rpartition("@")[2] not in str(refused.value)
+    password = url.partition("@")[0].rpartition(":")[2]
+    assert password not in str(refused.value)
 
 
 async def test_another_event_loop_is_refused(database):
