@@ -198,8 +198,8 @@ async def test_the_database_itself_refuses_what_no_model_would_hold(place, conne
         {"created_at": datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)},
         {"configuration_snapshot": "[]"},
     ):
+        objects = {"configuration_snapshot": "{}", "labels": "{}"}
         with pytest.raises(asyncpg.CheckViolationError):
-            objects = {"configuration_snapshot": "{}", "labels": "{}"}
             await service.execute(insert, *altered(**(objects | changes)))
 
 
