@@ -529,8 +529,11 @@ async def test_a_server_that_stays_full_is_asked_by_one_and_not_for_long(
 ):
     await narrow(0)
     # Without TLS every attempt is one connection to the gate, whatever the server supports.
-    url = f"{gate.url(user='narrow', password='narrow')}?sslmode=disable"
-    database = make_database(url, schema="public")
+    database = make_database(
+        gate.url(user="narrow", password="narrow"),
+        schema="public",
+        tls=TlsSettings(mode="disable"),
+    )
 
     (_, first), (_, second) = [await outcome(database.fetch(READ)) for _ in range(2)]
     asked = gate.asked
