@@ -62,7 +62,7 @@ def pass_rate(tally: Mapping[RunStatus, int] | Mapping[ResultStatus, int]) -> Ra
     """The pass rate of runs or results.
 
     Args:
-        tally: how many there are of each status, as `AnalyticsRepository.tally` counts them.
+        tally: how many there are of each status.
 
     Returns:
         Passed of judged; the judged ones are passed, failed, error and timeout.

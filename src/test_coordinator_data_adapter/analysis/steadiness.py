@@ -53,7 +53,7 @@ def steadiness(letters: str) -> Steadiness:
     """Classify an assertion by one letter per judged run, oldest to newest.
 
     Args:
-        letters: as `AnalyticsRepository.sequences` returns them: ``P`` passed, ``F`` failed,
+        letters: one for each run, oldest first: ``P`` passed, ``F`` failed,
             ``E`` error (counts as failed), ``S`` skipped and ``-`` no result (both left out).
 
     Returns:

@@ -40,7 +40,8 @@ executed after the failure.
 what each row was.
 
 **audit_horizon() returns timestamptz**: a call that was recorded at or before this time may have
-been pruned from the trail; NULL when nothing was pruned.
+been pruned from the trail; NULL when no prune has left an anchor. ``audit prune`` leaves none yet,
+so NULL does not prove that nothing was pruned.
 """
 
 # ruff: noqa: S608 - made of the constants below
